@@ -1,0 +1,1 @@
+"""Weights, their cards and reference data that ship with the library."""

@@ -1,0 +1,1 @@
+"""Settings of the experiments, one YAML file for each set of weights."""
