@@ -1,0 +1,1 @@
+"""How data becomes bytes and back: the codecs and the bitstream they share."""

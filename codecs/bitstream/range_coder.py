@@ -1,0 +1,299 @@
+"""Symbols to bytes and back: constriction's range coder behind a fixed order of symbols.
+
+One call of `put` or `get` handles many symbols, each with the index of its frequency table. Symbols are coded
+table by table (a stable sort by index), because that is one coder call a table instead of one model a symbol.
+Symbols outside their table's support are coded as its escape slot; their distances from the support follow at
+the end of the call.
+
+The decoder encodes what it decodes once more and compares the bytes at the end. That costs a fraction of the
+decoding and leaves exactly one valid stream for a sequence of symbols: cut, extended and altered streams are
+all rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.codecs.bitstream.container import as_bytes
+from latentpress.codecs.bitstream.errors import CorruptStream, TruncatedStream
+from latentpress.codecs.bitstream.tables import TableSet, exact_categorical
+
+WORD_BYTES = 4
+ESCAPE_CHUNK_BITS = 16
+# Exp-Golomb lengths 0 to 32: halving frequencies as in the plain code, the last sixteen sharing what is left
+# of 2**24.
+ESCAPE_LENGTH_FREQUENCIES = np.array([1 << (23 - k) for k in range(17)] + [8] * 16, np.uint32)
+_INT32 = np.iinfo(np.int32)
+
+
+class SymbolEncoder:
+    """Writes integer symbols as one range-coded stream.
+
+    Example:
+        >>> tables = TableSet([2**23, 2**22, 2**22], [3], [0])
+        >>> encoder = SymbolEncoder()
+        >>> encoder.put(np.array([0, 1, 7], np.int32), np.zeros(3, np.uint8), tables)
+        >>> encoder.finish().hex()
+        '0000305f'
+    """
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+        self._finished = False
+
+    @property
+    def num_bytes(self) -> int:
+        """Length in bytes of what `finish` would return now."""
+        return WORD_BYTES * int(self._coder.num_words())
+
+    def put(self, symbols: NDArray[np.int32], indexes: NDArray[Any], tables: TableSet) -> None:
+        """Append symbols.
+
+        Args:
+            symbols: int32, shape (n,); any value, though one outside its table's support costs more.
+            indexes: integers in [0, len(tables)), shape (n,): each symbol's table.
+            tables: the frequency tables.
+
+        Raises:
+            TypeError: if `symbols` is not an int32 array, or `indexes` not an integer array.
+            ValueError: if shapes differ or are not 1-D, an index is out of range, or the encoder is finished.
+        """
+        if self._finished:
+            raise ValueError("this encoder is finished")
+        if not isinstance(symbols, np.ndarray) or symbols.dtype != np.int32:
+            came = symbols.dtype if isinstance(symbols, np.ndarray) else type(symbols).__name__
+            raise TypeError(f"symbols must be an int32 array, got {came}")
+        keys = _checked_indexes(indexes, tables)
+        if symbols.shape != keys.shape:
+            raise ValueError(f"got {symbols.shape} symbols but {keys.shape} indexes")
+        order, runs = _group(keys, len(tables))
+        grouped = symbols if order is None else symbols[order]
+        distances: list[NDArray[np.int64]] = []
+        for index, start, stop in runs:
+            minimum, count = int(tables.minimums[index]), int(tables.lengths[index]) - 1
+            part = grouped[start:stop]
+            # Modulo 2**32 everything outside the support, on either side, lands at or above count.
+            slots = part.view(np.uint32) - np.uint32(minimum % 2**32)
+            if int(slots.max()) >= count:
+                distances.append(_distances(part[slots >= count].astype(np.int64), minimum, count))
+                np.minimum(slots, np.uint32(count), out=slots)
+            self._coder.encode(slots.view(np.int32), tables.model(index))
+        if distances:
+            _encode_distances(self._coder, np.concatenate(distances))
+
+    def finish(self) -> bytes:
+        """Seal the stream.
+
+        Returns:
+            Whole 32-bit little-endian words; no bytes at all if no symbol was put.
+
+        Raises:
+            ValueError: if called twice.
+        """
+        if self._finished:
+            raise ValueError("this encoder is finished")
+        self._finished = True
+        return _sealed(self._coder)
+
+
+class SymbolDecoder:
+    """Reads back what a `SymbolEncoder` wrote, with the same tables and indexes in the same calls.
+
+    Args:
+        data: the encoder's whole output.
+
+    Raises:
+        TypeError: if `data` is not bytes-like.
+        CorruptStream: if `data` is not a whole number of 32-bit words.
+
+    Example:
+        >>> tables = TableSet([2**23, 2**22, 2**22], [3], [0])
+        >>> decoder = SymbolDecoder(bytes.fromhex("0000305f"))
+        >>> decoder.get(np.zeros(3, np.uint8), tables)
+        array([0, 1, 7], dtype=int32)
+        >>> decoder.finish()
+    """
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = as_bytes(data, "data")
+        if len(self._data) % WORD_BYTES:
+            raise CorruptStream(
+                f"coded symbols come in whole {WORD_BYTES}-byte words, got {len(self._data)} bytes"
+            )
+        self._num_words = len(self._data) // WORD_BYTES
+        with _as_corrupt():
+            self._decoder = constriction.stream.queue.RangeDecoder(
+                np.frombuffer(self._data, "<u4").astype(np.uint32)
+            )
+        self._mirror = constriction.stream.queue.RangeEncoder()
+        self._usable = True
+
+    def get(self, indexes: NDArray[Any], tables: TableSet) -> NDArray[np.int32]:
+        """Decode the symbols of one `put`.
+
+        Memory is a small multiple of `indexes`, whatever the stream holds.
+
+        Args:
+            indexes: integers in [0, len(tables)), shape (n,), as given to `put`.
+            tables: the frequency tables given to `put`.
+
+        Returns:
+            int32, shape (n,), in the order in which they were put.
+
+        Raises:
+            TypeError: if `indexes` is not an integer array.
+            ValueError: if `indexes` is not 1-D or out of range, or the decoder is finished or has failed.
+            TruncatedStream: if the symbols reach beyond the end of the data.
+            CorruptStream: if the data cannot be what an encoder wrote.
+        """
+        if not self._usable:
+            raise ValueError("this decoder is finished or has failed")
+        keys = _checked_indexes(indexes, tables)
+        self._usable = False
+        order, runs = _group(keys, len(tables))
+        grouped = np.empty(keys.shape, np.int32)
+        escaped: list[tuple[NDArray[np.int64], int, int]] = []
+        for index, start, stop in runs:
+            minimum, count = int(tables.minimums[index]), int(tables.lengths[index]) - 1
+            slots = self._decode(tables.model(index), stop - start)
+            if int(slots.max()) == count:
+                escaped.append((np.flatnonzero(slots == count) + start, minimum, count))
+            np.add(slots, np.int32(minimum), out=grouped[start:stop])
+        if escaped:
+            self._get_escaped(grouped, escaped)
+        self._usable = True
+        if order is None:
+            return grouped
+        symbols = np.empty_like(grouped)
+        symbols[order] = grouped
+        return symbols
+
+    def finish(self) -> None:
+        """Check that the data held exactly the symbols that were read.
+
+        Raises:
+            ValueError: if called twice, or after an error.
+            CorruptStream: if words are left over, missing or not those an encoder writes.
+        """
+        if not self._usable:
+            raise ValueError("this decoder is finished or has failed")
+        self._usable = False
+        if not self._decoder.maybe_exhausted() or _sealed(self._mirror) != self._data:
+            raise CorruptStream("the coded symbols do not end where their stream ends")
+
+    def _decode(self, model: Any, count: int) -> NDArray[np.int32]:
+        with _as_corrupt():
+            slots: NDArray[np.int32] = self._decoder.decode(model, count)
+            self._mirror.encode(slots, model)
+        # Sealing adds one or two words, hence the one to spare. Past the end the coder would go on for ever.
+        if int(self._mirror.num_words()) > self._num_words + 1:
+            raise TruncatedStream("the coded symbols end before all of them are read")
+        return slots
+
+    def _get_escaped(
+        self, grouped: NDArray[np.int32], escaped: list[tuple[NDArray[np.int64], int, int]]
+    ) -> None:
+        positions = np.concatenate([where for where, _, _ in escaped])
+        numbers = self._decode_distances(len(positions))
+        sizes = [len(where) for where, _, _ in escaped]
+        below = np.repeat(np.array([minimum - 1 for _, minimum, _ in escaped], np.int64), sizes)
+        above = np.repeat(np.array([minimum + count for _, minimum, count in escaped], np.int64), sizes)
+        values = np.where(numbers & 1, below - (numbers >> 1), above + (numbers >> 1))
+        if int(values.min()) < _INT32.min or int(values.max()) > _INT32.max:
+            raise CorruptStream("an escaped symbol leaves the range of int32")
+        grouped[positions] = values
+
+    def _decode_distances(self, count: int) -> NDArray[np.int64]:
+        lengths = self._decode(_escape_lengths(), count).astype(np.int64)
+        values = np.left_shift(np.int64(1), lengths)
+        for length in np.unique(lengths).tolist():
+            chosen = np.flatnonzero(lengths == length)
+            for bits, shift in _chunks(length):
+                values[chosen] += self._decode(_uniform(bits), len(chosen)).astype(np.int64) << shift
+        return values - 1
+
+
+def _checked_indexes(indexes: NDArray[Any], tables: TableSet) -> NDArray[Any]:
+    if not isinstance(indexes, np.ndarray) or indexes.dtype.kind not in "iu":
+        came = indexes.dtype if isinstance(indexes, np.ndarray) else type(indexes).__name__
+        raise TypeError(f"indexes must be an integer array, got {came}")
+    if indexes.ndim != 1:
+        raise ValueError(f"indexes must be 1-D, got shape {indexes.shape}")
+    if indexes.size and not 0 <= int(indexes.min()) <= int(indexes.max()) < len(tables):
+        raise ValueError(
+            f"indexes must be in [0, {len(tables)}), got {int(indexes.min())} to {int(indexes.max())}"
+        )
+    # Keys of 8 and 16 bits are what numpy's stable sort handles by radix.
+    return indexes.astype(np.uint8 if len(tables) <= 256 else np.uint16, copy=False)
+
+
+def _group(
+    keys: NDArray[Any], num_tables: int
+) -> tuple[NDArray[np.int64] | None, list[tuple[int, int, int]]]:
+    """Order that groups keys, None if they stand grouped, and the (key, start, stop) of each group."""
+    counts = np.bincount(keys, minlength=num_tables)
+    used = np.flatnonzero(counts)
+    stops = np.cumsum(counts[used])
+    runs = list(zip(used.tolist(), (stops - counts[used]).tolist(), stops.tolist(), strict=True))
+    return (None if len(runs) <= 1 else np.argsort(keys, kind="stable")), runs
+
+
+def _distances(symbols: NDArray[np.int64], minimum: int, count: int) -> NDArray[np.int64]:
+    """Non-negative number of each symbol outside the support: twice the distance, plus 1 below it."""
+    above = symbols - (minimum + count)
+    return np.where(above >= 0, 2 * above, 2 * (minimum - 1 - symbols) + 1)
+
+
+def _encode_distances(coder: Any, numbers: NDArray[np.int64]) -> None:
+    values = numbers + 1
+    lengths = np.frexp(values.astype(np.float64))[1].astype(np.int32) - 1
+    coder.encode(lengths, _escape_lengths())
+    for length in np.unique(lengths).tolist():
+        rest = values[lengths == length] - (1 << length)
+        for bits, shift in _chunks(length):
+            coder.encode((rest >> shift & ((1 << bits) - 1)).astype(np.int32), _uniform(bits))
+
+
+def _chunks(length: int) -> list[tuple[int, int]]:
+    """(bits, shift) of the pieces in which a number of `length` bits is coded, upper piece first."""
+    if length > ESCAPE_CHUNK_BITS:
+        return [(length - ESCAPE_CHUNK_BITS, ESCAPE_CHUNK_BITS), (ESCAPE_CHUNK_BITS, 0)]
+    return [(length, 0)] if length else []
+
+
+@cache
+def _escape_lengths() -> Any:
+    return exact_categorical(ESCAPE_LENGTH_FREQUENCIES)
+
+
+@cache
+def _uniform(bits: int) -> Any:
+    return constriction.stream.model.Uniform(1 << bits)
+
+
+def _sealed(coder: Any) -> bytes:
+    words: NDArray[np.uint32] = coder.get_compressed()
+    return words.astype("<u4").tobytes()
+
+
+@contextmanager
+def _as_corrupt() -> Iterator[None]:
+    """Turn whatever the coder raises on bad data into `CorruptStream`."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CorruptStream(f"the coded symbols are damaged: {error}") from error
+    except BaseException as error:
+        # A panic inside the coder is a BaseException of a class that cannot be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CorruptStream("the coded symbols are damaged: the range coder gave up") from error
