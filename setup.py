@@ -1,8 +1,9 @@
 """Maps the top-level folders of the repository to packages of the library.
 
-The folder ``codecs/`` becomes ``latentpress.codecs``, ``models/`` becomes ``latentpress.models`` and so on, each with the
-packages below it. Nothing has to be listed when a package is added: tests/test_package.py fails when a folder of Python
-files has no ``__init__.py`` and so would stay behind. Everything else about the distribution is in pyproject.toml.
+The folder ``codecs/`` becomes ``latentpress.codecs``, ``models/`` becomes ``latentpress.models`` and so on,
+each with the packages below it. Nothing has to be listed when a package is added; tests/test_package.py fails
+when a folder of Python files has no ``__init__.py`` and so would stay behind. Everything else about the
+distribution is in pyproject.toml.
 """
 
 from pathlib import Path

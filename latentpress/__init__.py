@@ -1,7 +1,7 @@
 """Learned and generative codecs for images, 3D shapes and simulation fields.
 
-Importing this package is cheap: the public names below are looked up on first use, so reading the header of a stream
-never loads torch.
+Importing this package is cheap: the public names below are looked up on first use, so reading the header of a
+stream never loads torch.
 """
 
 import importlib
@@ -53,7 +53,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the type is that of whichever public name was asked for
+def __getattr__(name: str) -> Any:
     """Look up a public name on first use and keep it (PEP 562)."""
     try:
         home = _HOME[name]

@@ -1,0 +1,25 @@
+"""What every test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+THREADS = 2
+
+# Set before torch is loaded: the first parallel region reads it.
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_sessionstart() -> None:
+    """Hold torch to as many threads as the smallest machine that runs the tests has cores."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parent.parent
