@@ -10,6 +10,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORE_VENV ?= .venv-core
+CORE_NUMPY ?= 2.4.6
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --no-input install -q
 
@@ -77,9 +78,9 @@ core: $(VENV)/.installed
 	$(call make-venv,$(CORE_VENV))
 	@rm -rf build/core && mkdir -p build/core
 	@grep -v '^numpy==' constraints.txt > build/core/constraints.txt
-	$(BIN)/python -m build --no-isolation --outdir build/core . > build/core/log || { cat build/core/log; exit 1; }
+	$(BIN)/python -m build --no-isolation --outdir build/core . > build/core/log 2>&1 || { cat build/core/log; exit 1; }
 	$(CORE_VENV)/bin/python $(PIP) -c build/core/constraints.txt --force-reinstall --no-deps build/core/*.whl
-	$(CORE_VENV)/bin/python $(PIP) -c build/core/constraints.txt latentpress pytest 'numpy>=2'
+	$(CORE_VENV)/bin/python $(PIP) -c build/core/constraints.txt latentpress pytest numpy==$(CORE_NUMPY)
 	$(CORE_VENV)/bin/python -I -m pytest tests/core_only/check_core_only.py $$(find tests -name 'test_golden*.py')
 
 clean:
