@@ -157,6 +157,8 @@ class SymbolDecoder:
             raise ValueError("this decoder is finished or has failed")
         keys = _checked_indexes(indexes, tables)
         self._usable = False
+        if keys.size and not self._data:
+            raise TruncatedStream("there are no coded symbols at all, but some are needed")
         order, runs = _group(keys, len(tables))
         grouped = np.empty(keys.shape, np.int32)
         escaped: list[tuple[NDArray[np.int64], int, int]] = []
