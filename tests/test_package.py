@@ -12,13 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("assets", "codecs", "configs", "models", "scripts", "train")
-DATA = ("assets/weights/*.safetensors", "assets/weights/*.json", "assets/data/*.json", "configs/**/*.yaml")
+DATA_FOLDERS = ("assets", "configs")
 
 
 def shipped_files() -> set[str]:
-    """Every file of the checkout that has to be in the wheel, by its path there."""
+    """Every file of the checkout that has to be in the wheel, by its path there.
+
+    Those are the Python files, and below `assets/` and `configs/` all files: package-data in pyproject.toml has to
+    name every kind.
+    """
     here = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
-    here += [path for pattern in DATA for path in ROOT.glob(pattern)]
+    here += [path for folder in DATA_FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    here = [path for path in here if path.suffix != ".pyc"]
     names = {f"latentpress/{path.relative_to(ROOT).as_posix()}" for path in here}
     return names | {"latentpress/__init__.py", "latentpress/py.typed"}
 
