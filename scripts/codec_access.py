@@ -1,0 +1,165 @@
+"""How verbs get a codec: the choices every verb offers, and loading what they name."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from latentpress import Codec, Header
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device`` and ``--threads``.
+
+    Args:
+        parser: The parser of a verb.
+    """
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="cpu", help="where networks run (default: cpu)"
+    )
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+
+
+def open_codec(name: str, args: argparse.Namespace) -> Codec:
+    """Loads a codec on the device and with the threads that were asked for.
+
+    Args:
+        name: Name of shipped weights, or path of a ``.safetensors`` file.
+        args: Arguments of `add_machine_arguments`.
+
+    Returns:
+        The codec.
+
+    Raises:
+        ValueError: The device is not there, or there are no such weights.
+        OSError: The weights cannot be read.
+    """
+    import torch
+
+    import latentpress
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device that torch can use: try --device cpu")
+    return latentpress.load(name, device=args.device)
+
+
+class CodecShelf:
+    """Loads the codec that each stream names, once.
+
+    Args:
+        chosen: Weights to use for every stream instead, or None.
+        args: Arguments of `add_machine_arguments`.
+    """
+
+    def __init__(self, chosen: str | None, args: argparse.Namespace) -> None:
+        self._chosen = chosen
+        self._args = args
+        self._codecs: dict[str, Codec] = {}
+
+    def get(self, header: Header) -> Codec:
+        """Finds the codec for a stream.
+
+        Args:
+            header: What the stream says about itself.
+
+        Returns:
+            The codec, loaded on first use.
+
+        Raises:
+            ValueError: There are no such weights, or the device is not there.
+            OSError: The weights cannot be read.
+        """
+        name = self._chosen if self._chosen is not None else header.codec
+        if name not in self._codecs:
+            self._codecs[name] = open_codec(name, self._args)
+        return self._codecs[name]
+
+
+def positive_int(text: str) -> int:
+    """Parses a count.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        An integer of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Parses a positive number.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        A finite number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    value = _finite(text)
+    if value <= 0.0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+    return value
+
+
+def quality(text: str) -> float:
+    """Parses a quality.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        A number from 0 to 100.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    value = _finite(text)
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"a quality is a number from 0 to 100, got '{text}'")
+    return value
+
+
+def qualities(text: str) -> tuple[float, ...]:
+    """Parses several qualities with commas between them.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        Numbers from 0 to 100, rising, none twice.
+
+    Raises:
+        argparse.ArgumentTypeError: One is none.
+
+    Example:
+        >>> qualities("50,0,100")
+        (0.0, 50.0, 100.0)
+    """
+    return tuple(sorted({quality(part) for part in text.split(",")}))
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got '{text}'")
+    return value

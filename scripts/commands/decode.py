@@ -1,0 +1,92 @@
+"""``latentpress decode``: compressed files to pictures."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, positive_int
+from latentpress.scripts.failures import run_each
+from latentpress.scripts.file_io import (
+    STANDARD,
+    Task,
+    check_target,
+    plan,
+    print_result,
+    read_bytes,
+    write_bytes,
+)
+from latentpress.scripts.progress import progress_bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb.
+
+    Args:
+        parser: Its parser.
+    """
+    parser.add_argument("files", nargs="+", metavar="FILE", help="compressed file, or - for stdin")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-o",
+        dest="output",
+        metavar="PICTURE",
+        help="output file, whose suffix decides its format, or - for stdout",
+    )
+    where.add_argument("--out", metavar="FOLDER", help="folder for the outputs (default: beside each file)")
+    parser.add_argument(
+        "--suffix",
+        metavar="SUFFIX",
+        default=".png",
+        help="format of outputs that -o does not name: .png .jpg .webp .tiff .avif (default: .png)",
+    )
+    parser.add_argument("--codec", help="weights to use instead of those that each file names")
+    parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
+    parser.add_argument(
+        "--max-pixels", type=positive_int, metavar="N", help="refuse larger pictures before decoding them"
+    )
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_machine_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restores each picture and prints a line for it: path, width x height, seconds.
+
+    Args:
+        args: Arguments of `add_arguments`.
+
+    Returns:
+        The exit code.
+    """
+    suffix = args.suffix if args.suffix.startswith(".") else f".{args.suffix}"
+    tasks = plan(args.files, args.output, args.out, suffix)
+    shelf = CodecShelf(args.codec, args)
+
+    def decode(task: Task) -> None:
+        check_target(task, args.force)
+        _decode(task, shelf, suffix, args)
+
+    return run_each(tasks, decode, debug=args.debug)
+
+
+def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace) -> None:
+    import latentpress
+    from latentpress.codecs import read_metadata
+    from latentpress.scripts.pictures import format_of, picture_bytes
+
+    if task.target != STANDARD:
+        suffix = format_of(task.target)
+    data = read_bytes(task.source)
+    header = latentpress.inspect(data)
+    limits = (
+        latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
+    )
+    codec = shelf.get(header)
+    start = time.perf_counter()
+    with progress_bar(str(task)) as progress:
+        pixels = codec.decompress(data, limits=limits, progress=progress)
+    seconds = time.perf_counter() - start
+    metadata = {} if args.strip else read_metadata(data)
+    write_bytes(task.target, picture_bytes(pixels, suffix, metadata), args.force)
+    _, height, width = pixels.shape
+    print_result(task, f"{width} x {height}  {seconds:.2f} s")

@@ -1,0 +1,107 @@
+"""``latentpress encode``: pictures to compressed files."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from latentpress.scripts.codec_access import (
+    add_machine_arguments,
+    open_codec,
+    positive_float,
+    positive_int,
+    quality,
+)
+from latentpress.scripts.failures import run_each, warn
+from latentpress.scripts.file_io import Task, check_target, plan, print_result, read_bytes, write_bytes
+from latentpress.scripts.progress import progress_bar
+
+if TYPE_CHECKING:
+    from latentpress import Codec
+
+SUFFIX = ".lpz"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb.
+
+    Args:
+        parser: Its parser.
+    """
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture file, or - for stdin")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-o", dest="output", metavar="FILE", help="output file, or - for stdout")
+    where.add_argument(
+        "--out", metavar="FOLDER", help="folder for the outputs (default: beside each picture)"
+    )
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--quality", type=quality, metavar="Q", help="0 to 100 (default: 50)")
+    rate.add_argument("--bytes", type=positive_int, metavar="N", help="size of each file, bytes")
+    rate.add_argument("--bpp", type=positive_float, metavar="R", help="size of each file, bits per pixel")
+    rate.add_argument("--psnr", type=positive_float, metavar="D", help="PSNR of each picture, dB")
+    parser.add_argument(
+        "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
+    )
+    parser.add_argument("--effort", type=int, default=0, metavar="N", help="more work for smaller files")
+    parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_machine_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compresses each picture and prints a line for it: path, bytes, bits per pixel, seconds.
+
+    Args:
+        args: Arguments of `add_arguments`.
+
+    Returns:
+        The exit code.
+    """
+    tasks = plan(args.pictures, args.output, args.out, SUFFIX)
+    codec: list[Codec] = []
+
+    def encode(task: Task) -> None:
+        check_target(task, args.force)
+        if not codec:
+            codec.append(open_codec(args.codec, args))
+        _encode(task, codec[0], args)
+
+    return run_each(tasks, encode, debug=args.debug)
+
+
+def rate_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Translates the rate arguments.
+
+    Args:
+        args: Arguments of `add_arguments`.
+
+    Returns:
+        Keyword arguments for `Codec.compress`.
+    """
+    options = {
+        "quality": args.quality,
+        "target_bytes": args.bytes,
+        "target_bpp": args.bpp,
+        "target_psnr": args.psnr,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
+    from latentpress.scripts.pictures import read_picture
+
+    picture = read_picture(read_bytes(task.source))
+    for note in picture.notes:
+        warn(str(task), note)
+    options = rate_options(args)
+    if picture.metadata and not args.strip:
+        options["metadata"] = picture.metadata
+    start = time.perf_counter()
+    with progress_bar(str(task)) as progress:
+        data = codec.compress(picture.pixels, effort=args.effort, progress=progress, **options)
+    seconds = time.perf_counter() - start
+    write_bytes(task.target, data, args.force)
+    _, height, width = picture.pixels.shape
+    bpp = len(data) * 8 / (height * width)
+    print_result(task, f"{len(data)} bytes  {bpp:.4f} bpp  {seconds:.2f} s")
