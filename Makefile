@@ -73,15 +73,17 @@ build/typed:
 	@for name in assets codecs configs models scripts train; do ln -sfn ../../../$$name $@/latentpress/$$name; done
 
 # A wheel, the core dependencies and numpy 2 in an environment of their own: what somebody has who only decodes.
-# The golden streams are decoded there too. Pins are those of constraints.txt, except numpy's, which is numpy 1.
+# The bitstream layer and the golden streams are tested there too. Pins are those of constraints.txt, except for
+# numpy's, which is numpy 1.
 core: $(VENV)/.installed
 	$(call make-venv,$(CORE_VENV))
 	@rm -rf build/core && mkdir -p build/core
 	@grep -v '^numpy==' constraints.txt > build/core/constraints.txt
 	$(BIN)/python -m build --no-isolation --outdir build/core . > build/core/log 2>&1 || { cat build/core/log; exit 1; }
 	$(CORE_VENV)/bin/python $(PIP) -c build/core/constraints.txt --force-reinstall --no-deps build/core/*.whl
-	$(CORE_VENV)/bin/python $(PIP) -c build/core/constraints.txt latentpress pytest numpy==$(CORE_NUMPY)
-	$(CORE_VENV)/bin/python -I -m pytest tests/core_only/check_core_only.py $$(find tests -name 'test_golden*.py')
+	$(CORE_VENV)/bin/python $(PIP) -c build/core/constraints.txt latentpress numpy==$(CORE_NUMPY) hypothesis pytest
+	$(CORE_VENV)/bin/python -I -m pytest tests/core_only/check_core_only.py tests/codecs/bitstream \
+		$$(find tests -name 'test_golden*.py')
 
 clean:
 	rm -rf $(VENV) $(CORE_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,15 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-try:
-    from hypothesis import settings
-except ImportError:  # the core-only environment has none, and runs no test that needs it
-    pass
-else:
-    # A busy machine is no failure, and what is searched is the same in every run.
-    settings.register_profile("latentpress", deadline=None, derandomize=True, print_blob=True)
-    settings.load_profile("latentpress")
+# A busy machine is no failure, and what is searched is the same in every run.
+settings.register_profile("latentpress", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("latentpress")
 
 THREADS = 2
 

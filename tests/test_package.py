@@ -18,8 +18,8 @@ DATA_FOLDERS = ("assets", "configs")
 def shipped_files() -> set[str]:
     """Every file of the checkout that has to be in the wheel, by its path there.
 
-    Those are the Python files, and below `assets/` and `configs/` all files: package-data in pyproject.toml has to
-    name every kind.
+    Those are the Python files, and below assets/ and configs/ all files: package-data in pyproject.toml names
+    every kind.
     """
     here = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     here += [path for folder in DATA_FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]

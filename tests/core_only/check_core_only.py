@@ -1,8 +1,8 @@
-"""Holds in an environment with nothing but the core dependencies, numpy 2 and pytest; `make core` makes it.
+"""Holds in an environment with nothing but the core dependencies, numpy 2 and the test runner.
 
-The name keeps this file out of an ordinary run, where the extras are installed. `make core` runs the tests of
-the golden streams (``test_golden*.py``) in the same environment, so those too import nothing but core
-dependencies and pytest.
+`make core` makes it. The name keeps this file out of an ordinary run, where the extras are installed. The
+tests of the bitstream layer and of the golden streams (``test_golden*.py``) run in the same environment, so
+those too import nothing but core dependencies, pytest and Hypothesis.
 """
 
 import hashlib
@@ -22,7 +22,6 @@ import latentpress
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOT_CORE = (
     "compressai",
-    "hypothesis",
     "jsonargparse",
     "lightning",
     "matplotlib",
