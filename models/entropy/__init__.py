@@ -1,0 +1,1 @@
+"""Entropy models: what turns latents into integer probability tables, exactly."""

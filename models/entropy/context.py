@@ -1,0 +1,106 @@
+"""The four-step context model over channel quarters x the four positions of every 2x2 square.
+
+In each step every position codes one quarter of its channels, a different quarter at each of the four
+positions, so after a step everything still to come has decoded neighbours in space and in channels. The
+arrangement is DCVC-DC's quadtree partition (arXiv 2302.14402, section 3.3); mean and scale are both refined.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from latentpress.models.entropy.blocks import ContextBlock
+
+STEPS = 4
+"""Coding steps, also the number of channel groups and of positions in a square."""
+
+# Quarter coded at position p of a square in step k: p XOR ORDER[k]. The first two steps visit diagonal
+# neighbours, so the second step has decoded values on all sides.
+ORDER = (0, 3, 2, 1)
+
+
+class Prediction(NamedTuple):
+    """What a step predicts for every element; only those of the step are used.
+
+    Attributes:
+        mean: ``(B, h, w, M)``, in quantisation steps.
+        raw_scale: ``(B, h, w, M)``, see ``gaussian.scale_from_raw``.
+    """
+
+    mean: Tensor
+    raw_scale: Tensor
+
+
+def step_mask(step: int, height: int, width: int, channels: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which elements of a latent are coded in a step.
+
+    Args:
+        step: 0 to 3.
+        height: Rows of the latent.
+        width: Columns of the latent.
+        channels: M, a multiple of 4.
+        device: Where the mask is made.
+
+    Returns:
+        Boolean ``(height, width, channels)``; the masks of the four steps partition the latent.
+
+    Example:
+        >>> sum(step_mask(k, 3, 5, 8).int() for k in range(4)).unique()
+        tensor([1], dtype=torch.int32)
+    """
+    rows = torch.arange(height, device=device)[:, None, None] % 2
+    columns = torch.arange(width, device=device)[None, :, None] % 2
+    quarter = torch.arange(channels, device=device)[None, None, :] // (channels // STEPS)
+    return (rows * 2 + columns).bitwise_xor(torch.full_like(rows, ORDER[step])) == quarter
+
+
+class ContextModel(nn.Module):
+    """Predicts mean and scale of a step's elements from the hyperprior and all earlier steps.
+
+    ::
+
+        features ------------------> head 0 ----------------------------> mean, scale (step 0)
+        features ++ y_hat so far --> adaptor k -> [block] x depth -> head k -> mean, scale (step k > 0)
+
+    The blocks are shared by the steps; adaptors and heads are not.
+
+    Args:
+        channels: C of the hyperprior's features, and the width inside.
+        latent_channels: M, a multiple of 4.
+        depth: Shared blocks.
+
+    Example:
+        >>> model = ContextModel(8, 4, depth=1)
+        >>> model(1, torch.zeros(1, 2, 2, 8), torch.zeros(1, 2, 2, 4)).mean.shape
+        torch.Size([1, 2, 2, 4])
+    """
+
+    def __init__(self, channels: int, latent_channels: int, depth: int) -> None:
+        super().__init__()
+        if latent_channels % STEPS:
+            raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
+        self.adaptors = nn.ModuleList(nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1))
+        self.blocks = nn.ModuleList(ContextBlock(channels) for _ in range(depth))
+        self.heads = nn.ModuleList(nn.Linear(channels, 2 * latent_channels) for _ in range(STEPS))
+
+    def forward(self, step: int, features: Tensor, y_hat: Tensor) -> Prediction:
+        """Predicts one step.
+
+        Args:
+            step: 0 to 3.
+            features: ``(B, h, w, C)`` of the hyperprior.
+            y_hat: ``(B, h, w, M)`` decoded so far, zero elsewhere; ignored in step 0.
+        """
+        x = features
+        with torch.autocast(x.device.type, enabled=False):
+            if step > 0:
+                x = self.adaptors[step - 1](torch.cat((x.to(y_hat.dtype), y_hat), dim=-1))
+        if step > 0:
+            for block in self.blocks:
+                x = block(x)
+        with torch.autocast(x.device.type, enabled=False):
+            mean, raw_scale = self.heads[step](x.to(y_hat.dtype)).chunk(2, dim=-1)
+        return Prediction(mean, raw_scale)

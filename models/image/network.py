@@ -1,0 +1,151 @@
+"""The variable-rate image network: transforms, hyperprior and context model put together for training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from latentpress.models.entropy.context import STEPS, ContextModel, step_mask
+from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
+from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
+from latentpress.models.quality import QualityGain
+
+# Initial gains follow the theory of uniform quantisation: the step shrinks with the square root of lambda.
+INITIAL_LOG_GAIN = 1.2
+
+
+class ImageNetworkOutput(NamedTuple):
+    """What the network makes of a batch.
+
+    Attributes:
+        image: Reconstruction ``(B, H, W, 3)``, around [0, 1], not clamped.
+        y_bits: Information content of y, ``(B,)``, in bits.
+        z_bits: Information content of z, ``(B,)``, in bits.
+    """
+
+    image: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
+
+
+class ImageNetwork(nn.Module):
+    """One image codec for all qualities.
+
+    ::
+
+        image -> analysis -> * gain(q) -> y ------------> quantise, 4 steps --> y_hat -> * gain'(q)
+                                         |                  ^ mean, scale              -> synthesis -> image
+                                         v                  |
+                                   hyper analysis       context model
+                                         |                  ^
+                                         v                  |
+                                 z -> quantise -> z_hat -> hyper synthesis
+
+    Args:
+        analysis: Image to latent.
+        synthesis: Latent to image.
+        hyper_analysis: Latent to side information.
+        hyper_prior: Distribution of the side information.
+        hyper_synthesis: Side information to features.
+        context: Features and decoded latents to distributions.
+        latent_channels: M.
+    """
+
+    def __init__(
+        self,
+        analysis: AnalysisTransform,
+        synthesis: SynthesisTransform,
+        hyper_analysis: HyperAnalysis,
+        hyper_prior: HyperPrior,
+        hyper_synthesis: HyperSynthesis,
+        context: ContextModel,
+        latent_channels: int,
+    ) -> None:
+        super().__init__()
+        self.analysis = analysis
+        self.synthesis = synthesis
+        self.hyper_analysis = hyper_analysis
+        self.hyper_prior = hyper_prior
+        self.hyper_synthesis = hyper_synthesis
+        self.context = context
+        self.latent_channels = latent_channels
+        self.gain = QualityGain(latent_channels, first=-INITIAL_LOG_GAIN, last=INITIAL_LOG_GAIN)
+        self.inverse_gain = QualityGain(latent_channels, first=INITIAL_LOG_GAIN, last=-INITIAL_LOG_GAIN)
+
+    def forward(self, image: Tensor, quality: Tensor) -> ImageNetworkOutput:
+        """Codes a batch, with additive noise for the rate in training and true rounding otherwise.
+
+        Args:
+            image: ``(B, H, W, 3)`` in [0, 1], H and W multiples of 16.
+            quality: ``(B,)`` in [0, 100].
+        """
+        y = self.analysis(image, quality) * self.gain(quality)[:, None, None, :]
+        z = self.hyper_analysis(y, quality)
+        z_scale = scale_from_raw(self.hyper_prior(quality))[:, None, None, :].expand_as(z)
+        z_bits = gaussian_bits(self._rate_proxy(z), z_scale).sum(dim=(1, 2, 3))
+
+        height, width = y.shape[1:3]
+        features = self.hyper_synthesis(round_with_gradient(z), quality)[:, :height, :width]
+        y_hat = torch.zeros_like(y)
+        mean = torch.zeros_like(y)
+        raw_scale = torch.zeros_like(y)
+        for step in range(STEPS):
+            prediction = self.context(step, features, y_hat)
+            mask = step_mask(step, height, width, self.latent_channels, y.device)
+            mean = torch.where(mask, prediction.mean, mean)
+            raw_scale = torch.where(mask, prediction.raw_scale, raw_scale)
+            decoded = round_with_gradient(y - prediction.mean) + prediction.mean
+            y_hat = torch.where(mask, decoded, y_hat)
+        y_bits = gaussian_bits(self._rate_proxy(y - mean), scale_from_raw(raw_scale)).sum(dim=(1, 2, 3))
+
+        image_hat = self.synthesis(y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
+        return ImageNetworkOutput(image_hat, y_bits, z_bits)
+
+    def _rate_proxy(self, x: Tensor) -> Tensor:
+        """Rounding as the rate sees it: noise while training (differentiable), true rounding otherwise."""
+        if self.training:
+            return x + torch.empty_like(x).uniform_(-0.5, 0.5)
+        return torch.round(x)
+
+
+def build_image_network(
+    channels: int = 288,
+    deep_channels: int = 384,
+    latent_channels: int = 256,
+    depth: int = 4,
+    deep_depth: int = 2,
+    hyper_channels: int = 128,
+    hyper_width: int = 192,
+    context_channels: int = 256,
+    context_depth: int = 2,
+) -> ImageNetwork:
+    """Puts an :class:`ImageNetwork` together from its widths and depths.
+
+    Args:
+        channels: Width of the transforms at 1/8 of the resolution.
+        deep_channels: Width of the transforms at 1/16.
+        latent_channels: Channels of y.
+        depth: Blocks of each transform at 1/8.
+        deep_depth: Blocks of each transform at 1/16.
+        hyper_channels: Channels of z.
+        hyper_width: Width of the hyper analysis, and of the hyper synthesis at 1/32.
+        context_channels: Width of the context model.
+        context_depth: Shared blocks of the context model.
+
+    Example:
+        >>> network = build_image_network(16, 16, 8, 1, 1, 4, 8, 8, 1).eval()
+        >>> network(torch.rand(1, 64, 64, 3), torch.tensor([50.0])).image.shape
+        torch.Size([1, 64, 64, 3])
+    """
+    return ImageNetwork(
+        analysis=AnalysisTransform(channels, deep_channels, latent_channels, depth, deep_depth),
+        synthesis=SynthesisTransform(channels, deep_channels, latent_channels, depth, deep_depth),
+        hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
+        hyper_prior=HyperPrior(hyper_channels),
+        hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),
+        context=ContextModel(context_channels, latent_channels, context_depth),
+        latent_channels=latent_channels,
+    )

@@ -1,0 +1,147 @@
+"""The few layers every transform is made of, in channels-last layout ``(B, H, W, C)``.
+
+Channels-last makes a 1x1 convolution a plain matrix product (``torch.nn.Linear``), which is the fastest
+operation on every device, and leaves the depthwise convolution as the only layer that looks at neighbours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def space_to_depth(x: Tensor, factor: int) -> Tensor:
+    """Moves each ``factor x factor`` square of positions into the channels.
+
+    Args:
+        x: ``(B, H, W, C)``, H and W multiples of ``factor``.
+        factor: Side of the square, in positions.
+
+    Returns:
+        ``(B, H/factor, W/factor, factor*factor*C)``; channels run over (row, column, C).
+
+    Example:
+        >>> space_to_depth(torch.zeros(1, 4, 6, 3), 2).shape
+        torch.Size([1, 2, 3, 12])
+    """
+    b, h, w, c = x.shape
+    x = x.view(b, h // factor, factor, w // factor, factor, c)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(b, h // factor, w // factor, factor * factor * c)
+
+
+def depth_to_space(x: Tensor, factor: int) -> Tensor:
+    """Inverse of :func:`space_to_depth`.
+
+    Args:
+        x: ``(B, H, W, factor*factor*C)``.
+        factor: Side of the square, in positions.
+
+    Returns:
+        ``(B, H*factor, W*factor, C)``.
+
+    Example:
+        >>> x = torch.rand(1, 4, 6, 3)
+        >>> torch.equal(depth_to_space(space_to_depth(x, 2), 2), x)
+        True
+    """
+    b, h, w, c = x.shape
+    x = x.view(b, h, w, factor, factor, c // (factor * factor))
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, c // (factor * factor))
+
+
+def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Depthwise 3x3 convolution, zero padded, ``(B, H, W, C)`` with weights ``(C, 1, 3, 3)``."""
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=weight.shape[0])
+    return y.permute(0, 2, 3, 1)
+
+
+class DepthwiseConv(nn.Module):
+    """3x3 convolution of every channel by itself, zero padded, ``(B, H, W, C) -> (B, H, W, C)``.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # Training may put a faster kernel of the same signature here.
+        self.convolve = depthwise_convolution
+        self.weight = nn.Parameter(torch.empty(channels, 1, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.uniform_(self.weight, -1 / 3, 1 / 3)
+        # Starting near the identity keeps deep stacks of blocks well conditioned without normalisation.
+        with torch.no_grad():
+            self.weight[:, :, 1, 1] += 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolves ``(B, H, W, C)``; the result has the same shape."""
+        return self.convolve(x, self.weight, self.bias)
+
+
+class DepthConvBlock(nn.Module):
+    """Residual block: 1x1, SiLU, depthwise 3x3, 1x1; then a gated feed-forward network.
+
+    ::
+
+        x -> expand -> SiLU -> depthwise -> project -(+x)-> h
+        h -> value, gate -> value * SiLU(gate) -> output -(+h)-> y
+
+    The block type of DCVC-RT's intra codec (arXiv 2502.20762, section 3), with one non-linearity for all.
+
+    Args:
+        channels: Channels in and out.
+        expansion: Width of the feed-forward network in multiples of ``channels``.
+
+    Example:
+        >>> DepthConvBlock(8)(torch.zeros(1, 4, 4, 8)).shape
+        torch.Size([1, 4, 4, 8])
+    """
+
+    def __init__(self, channels: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, channels)
+        self.depthwise = DepthwiseConv(channels)
+        self.project = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, expansion * channels)
+        self.gate = nn.Linear(channels, expansion * channels)
+        self.output = nn.Linear(expansion * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(B, H, W, C)`` to the same shape."""
+        x = x + self.project(self.depthwise(F.silu(self.expand(x))))
+        return x + self.output(self.value(x) * F.silu(self.gate(x)))
+
+
+class Downsample(nn.Module):
+    """Halves height and width: 2x2 positions to channels, then a 1x1 convolution.
+
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of the output.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4 * channels_in, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(B, H, W, channels_in)`` to ``(B, H/2, W/2, channels_out)``."""
+        return self.linear(space_to_depth(x, 2))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: a 1x1 convolution, then channels to 2x2 positions.
+
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of the output.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels_in, 4 * channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(B, H, W, channels_in)`` to ``(B, 2H, 2W, channels_out)``."""
+        return depth_to_space(self.linear(x), 2)

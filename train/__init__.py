@@ -1,0 +1,1 @@
+"""Training: Lightning modules, data, losses, metrics and the export of weights."""

@@ -1,0 +1,42 @@
+"""``latentpress train``: Lightning's command line over the YAML files in ``configs/``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning
+import torch
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from latentpress.train.schedule import AveragedWeights, TimeBudget
+
+
+class TrainingCLI(LightningCLI):
+    """Lightning's command line with a time budget and averaged weights in every run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--budget.minutes``, ``--average.decay`` and so on."""
+        parser.add_lightning_class_args(TimeBudget, "budget")
+        parser.add_lightning_class_args(AveragedWeights, "average")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the Lightning command line.
+
+    Args:
+        args: Arguments, such as ``["fit", "--config", "configs/image/image.yaml"]``; None for ``sys.argv``.
+    """
+    # Matrix products outside autocast may use TF32 while training; coding never does.
+    torch.set_float32_matmul_precision("high")
+    TrainingCLI(
+        lightning.LightningModule,
+        lightning.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_kwargs={"overwrite": True},
+        args=list(args) if args is not None else None,
+    )
+
+
+if __name__ == "__main__":
+    main()

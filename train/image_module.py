@@ -1,0 +1,177 @@
+"""Training of the image network: the rate-distortion loss over all qualities, and validation curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor
+
+from latentpress.models.image.network import ImageNetwork, ImageNetworkOutput
+from latentpress.models.quality import QUALITY_MAX
+from latentpress.train.data.images import CropBatch
+from latentpress.train.metrics.anchors import kodak_anchors
+from latentpress.train.metrics.bd_rate import bd_rate
+from latentpress.train.optimizer import MuonAdam, parameter_groups
+
+
+class LossTerms(NamedTuple):
+    """The loss of a batch, and what it is made of.
+
+    Attributes:
+        loss: Scalar to minimise.
+        bpp: Mean rate in bits per pixel, detached.
+        squared_error: Mean squared error in 8-bit steps, detached.
+    """
+
+    loss: Tensor
+    bpp: Tensor
+    squared_error: Tensor
+
+
+def rate_distortion_loss(
+    output: ImageNetworkOutput, target: Tensor, quality: Tensor, lambda_min: float, lambda_max: float
+) -> LossTerms:
+    """The loss ``(bpp + lambda 255^2 MSE) / sqrt(lambda)`` of a batch in which every picture has its quality.
+
+    Lambda grows geometrically with the quality. At the optimum the rate grows about as ``sqrt(lambda)``, so
+    the division lets all qualities weigh the same.
+
+    Args:
+        output: Of the network.
+        target: The pictures, ``(B, H, W, 3)`` in [0, 1].
+        quality: ``(B,)`` in [0, 100].
+        lambda_min: Lambda at quality 0.
+        lambda_max: Lambda at quality 100.
+    """
+    bpp = (output.y_bits + output.z_bits) / (target.shape[1] * target.shape[2])
+    squared_error = (output.image - target).square().mean(dim=(1, 2, 3)) * 255**2
+    weight = lambda_min * (lambda_max / lambda_min) ** (quality / QUALITY_MAX)
+    # The geometric mean of the lambdas keeps the loss near one whatever their range.
+    balance = (lambda_min * lambda_max) ** 0.25
+    loss = ((bpp + weight * squared_error) * (balance / weight.sqrt())).mean()
+    return LossTerms(loss, bpp.mean().detach(), squared_error.mean().detach())
+
+
+class ImageTraining(lightning.LightningModule):
+    """Trains an :class:`ImageNetwork` and validates it as rate-distortion points.
+
+    Args:
+        network: The network to train.
+        lambda_min: Lambda at quality 0.
+        lambda_max: Lambda at quality 100.
+        lr: Peak learning rate; :class:`latentpress.train.schedule.TimeBudget` shapes it.
+        matrices_with_muon: Muon for hidden matrices; otherwise Adam moves everything.
+        compile_network: Compile the loss with ``torch.compile``.
+        triton_kernels: On an NVIDIA GPU, our own kernels for depthwise convolutions.
+        init_from: A safetensors file of network weights to start from.
+        val_qualities: Qualities measured in validation.
+    """
+
+    def __init__(
+        self,
+        network: ImageNetwork,
+        lambda_min: float = 0.0009,
+        lambda_max: float = 0.14,
+        lr: float = 1e-3,
+        matrices_with_muon: bool = True,
+        compile_network: bool = True,
+        triton_kernels: bool = True,
+        init_from: str | None = None,
+        val_qualities: Sequence[float] = (0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5, 100),
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.lambda_min = lambda_min
+        self.lambda_max = lambda_max
+        self.lr = lr
+        self.matrices_with_muon = matrices_with_muon
+        self.compile_network = compile_network
+        self.triton_kernels = triton_kernels
+        self.val_qualities = tuple(float(q) for q in val_qualities)
+        self._step: Callable[[Tensor, Tensor], LossTerms] = self._loss_of_batch
+        self._points: list[Tensor] = []
+        if init_from is not None:
+            from safetensors.torch import load_file
+
+            network.load_state_dict(load_file(init_from))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Muon and Adam over the network's parameters."""
+        groups = parameter_groups(self.network)
+        if not self.matrices_with_muon:
+            groups = [{"params": list(self.network.parameters()), "matrices": False}]
+        return MuonAdam(groups, lr=self.lr)
+
+    def on_fit_start(self) -> None:
+        """Compiles the loss and picks kernels; neither is part of a checkpoint."""
+        if self.triton_kernels and self.device.type == "cuda":
+            from latentpress.train.depthwise_kernels import use_triton_kernels
+
+            use_triton_kernels(self.network)
+        if self.compile_network:
+            # One graph: the optimiser step waits for all gradients anyway.
+            torch._dynamo.config.optimize_ddp = False
+            self._step = torch.compile(self._loss_of_batch)
+
+    def _loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
+        target = image.float() / 255
+        return rate_distortion_loss(
+            self.network(target, quality), target, quality, self.lambda_min, self.lambda_max
+        )
+
+    def training_step(self, batch: CropBatch, batch_index: int) -> Tensor:
+        """One batch of crops."""
+        terms = self._step(batch.image, batch.quality)
+        # Logging waits for the device, so it happens seldom.
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            psnr = 10 * torch.log10(255**2 / terms.squared_error)
+            self.log_dict({"loss": terms.loss.detach(), "bpp": terms.bpp, "psnr": psnr}, prog_bar=True)
+        return terms.loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation's points."""
+        self._points = []
+
+    def validation_step(self, image: Tensor, batch_index: int) -> None:
+        """Rate (likelihood of the rounded latents) and 8-bit PSNR of one picture at every quality."""
+        target = image[None].float() / 255
+        rows = []
+        for quality in self.val_qualities:
+            output = self.network(target, torch.tensor([quality], device=image.device))
+            decoded = (output.image.clamp(0, 1) * 255).round()
+            mse = (decoded - image[None].float()).square().mean()
+            bpp = (output.y_bits + output.z_bits)[0] / (image.shape[0] * image.shape[1])
+            rows.append(torch.stack((bpp, 10 * torch.log10(255**2 / mse))))
+        self._points.append(torch.stack(rows))
+
+    def on_validation_epoch_end(self) -> None:
+        """Averages over the pictures, writes ``rd_points.jsonl`` and logs the BD-rate against VTM."""
+        if not self._points:
+            return
+        total = torch.stack(self._points).double().sum(0)
+        count = torch.tensor(float(len(self._points)), device=total.device, dtype=torch.float64)
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        count = self.trainer.strategy.reduce(count, reduce_op="sum")
+        bpp, psnr = (total / count).T.tolist()
+        # Asking for log_dir makes the devices talk to each other, so all of them must.
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if not self.trainer.is_global_zero:
+            return
+        record: dict[str, Any] = {"step": self.global_step, "qualities": self.val_qualities}
+        record.update(bpp=[round(v, 5) for v in bpp], psnr=[round(v, 4) for v in psnr])
+        anchor = kodak_anchors()["vtm"]
+        try:
+            record["bd_rate_vtm"] = round(bd_rate(anchor.bpp, anchor.psnr, bpp, psnr), 3)
+        except ValueError as error:  # an untrained network has no monotone curve
+            record["bd_rate_vtm"] = None
+            record["bd_rate_note"] = str(error)
+        line = json.dumps(record)
+        print(line, flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "rd_points.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")

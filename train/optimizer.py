@@ -1,0 +1,156 @@
+"""Muon for matrices and Adam for everything else, as one optimiser."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of the quintic Newton-Schulz iteration (Jordan et al., "Muon", 2024).
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_NEWTON_SCHULZ_STEPS = 5
+
+# Scales an orthogonal update to the root mean square of a typical Adam update, so that one learning rate
+# serves both parts (Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, section 2.2).
+_RMS_MATCH = 0.2
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Replaces the singular values of a batch of matrices by values close to one.
+
+    Args:
+        matrices: ``(N, rows, columns)``, float32.
+
+    Returns:
+        Same shape, bfloat16; singular values between about 0.7 and 1.2.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> s = torch.linalg.svdvals(orthogonalise(torch.randn(2, 8, 16)).float())
+        >>> bool(((s > 0.5) & (s < 1.5)).all())
+        True
+    """
+    a, b, c = _NEWTON_SCHULZ
+    x = matrices.bfloat16()
+    transposed = x.shape[-2] > x.shape[-1]
+    if transposed:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if transposed else x
+
+
+class MuonAdam(torch.optim.Optimizer):
+    """Momentum orthogonalised by Newton-Schulz for matrices, Adam for all other parameters.
+
+    Matrices of one shape are orthogonalised together, in a handful of batched products.
+
+    Args:
+        groups: Parameter groups; ``group["matrices"]`` says whether Muon (True) or Adam (False) moves them.
+        lr: Learning rate of both parts.
+        momentum: Of Muon, with Nesterov's look-ahead.
+        betas: Of Adam.
+        eps: Of Adam.
+        weight_decay: Decoupled; applied to matrices only.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "matrices": False,
+        }
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates every parameter that has a gradient; returns the closure's result."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if group["matrices"]:
+                self._step_matrices(parameters, group)
+            elif parameters:
+                self._step_adam(parameters, group)
+        return loss
+
+    def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            by_shape[parameter.shape].append(parameter)
+        for shape, members in by_shape.items():
+            gradients = [p.grad for p in members]
+            momenta = [self.state[p]["momentum"] for p in members]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            updates = orthogonalise(torch.stack(ahead)).to(members[0].dtype).unbind()
+            if group["weight_decay"]:
+                torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
+            scale = _RMS_MATCH * max(shape) ** 0.5
+            torch._foreach_add_(members, updates, alpha=-group["lr"] * scale)
+
+    def _step_adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            state = self.state[parameter]
+            if "average" not in state:
+                state["average"] = torch.zeros_like(parameter)
+                state["square"] = torch.zeros_like(parameter)
+        # One counter for the group: its parameters always step together.
+        first = self.state[parameters[0]]
+        count = first["count"] = first.get("count", 0) + 1
+        gradients = [p.grad for p in parameters]
+        averages = [self.state[p]["average"] for p in parameters]
+        squares = [self.state[p]["square"] for p in parameters]
+        beta1, beta2 = group["betas"]
+        torch._foreach_lerp_(averages, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        denominators = torch._foreach_sqrt(squares)
+        torch._foreach_div_(denominators, (1 - beta2**count) ** 0.5)
+        torch._foreach_add_(denominators, group["eps"])
+        torch._foreach_addcdiv_(parameters, averages, denominators, value=-group["lr"] / (1 - beta1**count))
+
+
+def parameter_groups(network: nn.Module, adam_names: Iterable[str] = ("stem", "head", "heads")) -> list[dict[str, Any]]:
+    """Splits a network's parameters for :class:`MuonAdam`.
+
+    Args:
+        network: Any module.
+        adam_names: Modules by these names keep Adam for their matrices too: the layers that meet pixels,
+            latents or probabilities, whose rows are not interchangeable.
+
+    Returns:
+        Two groups: matrices of hidden layers, and the rest.
+
+    Example:
+        >>> [len(g["params"]) for g in parameter_groups(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))]
+        [2, 2]
+    """
+    adam_names = set(adam_names)
+    matrices, others = [], []
+    for name, parameter in network.named_parameters():
+        path = name.split(".")
+        hidden = parameter.ndim == 2 and path[-1] == "weight" and not adam_names.intersection(path)
+        (matrices if hidden else others).append(parameter)
+    return [{"params": matrices, "matrices": True}, {"params": others, "matrices": False}]

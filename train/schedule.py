@@ -1,0 +1,149 @@
+"""Callbacks that give a run its shape: a time budget with its learning rate, and averaged weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+
+def learning_rate_factor(progress: float, constant_until: float, final: float) -> float:
+    """Constant, then linear towards ``final`` at the end of the budget.
+
+    Args:
+        progress: Fraction of the budget spent, 0 to 1.
+        constant_until: Fraction at which the descent begins.
+        final: Factor at the end.
+
+    Example:
+        >>> learning_rate_factor(0.2, 0.5, 0.0), learning_rate_factor(0.75, 0.5, 0.0)
+        (1.0, 0.5)
+    """
+    if progress <= constant_until:
+        return 1.0
+    fraction = min(1.0, (progress - constant_until) / (1 - constant_until))
+    return 1.0 - fraction * (1.0 - final)
+
+
+class TimeBudget(Callback):
+    """Ends a run after so many minutes and shapes the learning rate by the time spent.
+
+    Rented machines are paid by the minute: a schedule in steps would end too early or be cut off. The
+    clock is rank 0's, shared every few steps, so that all devices use the same rate.
+
+    Args:
+        minutes: Length of the run, without validation; a resumed run counts what it has spent before.
+        warmup_steps: Steps over which the rate rises linearly at the start of every process.
+        constant_until: Fraction of the budget at the peak rate.
+        final: Factor of the peak rate at the end.
+        share_every: Steps between two looks at the clock.
+    """
+
+    def __init__(
+        self,
+        minutes: float,
+        warmup_steps: int = 300,
+        constant_until: float = 0.3,
+        final: float = 0.01,
+        share_every: int = 50,
+    ) -> None:
+        self.minutes = minutes
+        self.warmup_steps = warmup_steps
+        self.constant_until = constant_until
+        self.final = final
+        self.share_every = share_every
+        self.spent = 0.0
+        self._clock: float | None = None
+        self._steps_here = 0
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: Any, batch_index: int
+    ) -> None:
+        """Looks at the clock and sets the learning rate."""
+        if self._steps_here % self.share_every == 0:
+            now = time.monotonic()
+            # The first steps compile; that time is not training.
+            if self._clock is not None and self._steps_here > self.share_every:
+                self.spent += (now - self._clock) / 60
+            self._clock = now
+            shared = torch.tensor(self.spent, dtype=torch.float64, device=module.device)
+            self.spent = float(trainer.strategy.broadcast(shared))
+            if self.spent >= self.minutes:
+                trainer.should_stop = True
+        self._steps_here += 1
+        factor = learning_rate_factor(self.spent / self.minutes, self.constant_until, self.final)
+        factor *= min(1.0, self._steps_here / max(1, self.warmup_steps))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = module.lr * factor
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Leaves the time of validation out of the budget."""
+        if self._clock is not None:
+            self._clock = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Minutes spent, for a checkpoint."""
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the minutes spent; a finished budget starts anew."""
+        self.spent = state_dict["spent"] if state_dict["spent"] < self.minutes else 0.0
+
+
+class AveragedWeights(Callback):
+    """Keeps an exponential moving average of the network and validates with it.
+
+    Args:
+        decay: Of the average a step; early on it is shorter, ``(1 + n) / (10 + n)`` after n steps.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.average: dict[str, torch.Tensor] = {}
+        self._backup: dict[str, torch.Tensor] = {}
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Starts the average at the current weights, unless a checkpoint brought one."""
+        current = module.network.state_dict()
+        stored = self.average
+        self.average = {k: stored[k].to(v) if k in stored else v.detach().clone() for k, v in current.items()}
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: torch.Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_index: int,
+    ) -> None:
+        """Moves the average a step."""
+        steps = trainer.global_step
+        decay = min(self.decay, (1 + steps) / (10 + steps))
+        current = module.network.state_dict()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(current.values()), 1 - decay)
+
+    def on_validation_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Puts the average in."""
+        if self.average:
+            self._backup = {k: v.detach().clone() for k, v in module.network.state_dict().items()}
+            module.network.load_state_dict(self.average)
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Puts the trained weights back."""
+        if self._backup:
+            module.network.load_state_dict(self._backup)
+            self._backup = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, for a checkpoint."""
+        return {"average": self.average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the average."""
+        self.average = state_dict["average"]
