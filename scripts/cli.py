@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple, NoReturn
 
 import latentpress
@@ -60,7 +62,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     Returns:
         The parser of the whole command.
     """
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors"
     )
@@ -95,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILED
     debug = getattr(args, "debug", False)
     args.debug = debug
+    args.command = shlex.join(["latentpress", *arguments])
     try:
         code: int = _module(args.verb).run(args)
         sys.stdout.flush()
@@ -133,7 +136,7 @@ def _train(arguments: list[str]) -> int:
         return EXIT_FAILED
 
 
-def _module(verb: str):  # noqa: ANN202 - a module, whose functions mypy cannot know
+def _module(verb: str) -> ModuleType:
     return importlib.import_module(f"latentpress.scripts.commands.{VERBS[verb].module}")
 
 

@@ -248,7 +248,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 def _over_white(image: Image.Image, draft: _Draft) -> Image.Image:
     grey = image.mode in ("L", "LA", "La", "1")
     layers = image.convert("RGBA")
-    if layers.getextrema()[3] != (255, 255):
+    if layers.getchannel("A").getextrema() != (255, 255):
         draft.notes.append("transparency is not kept yet: the picture was put on white")
         layers = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
     return layers.convert("L" if grey else "RGB")

@@ -1,0 +1,224 @@
+"""``latentpress eval``: rate, distortion and time of a codec on a folder of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import math
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from latentpress.scripts.codec_access import add_machine_arguments, open_codec, positive_int, qualities
+from latentpress.scripts.failures import warn
+from latentpress.scripts.file_io import write_bytes
+from latentpress.scripts.progress import progress_bar
+from latentpress.scripts.text_table import format_table
+
+if TYPE_CHECKING:
+    from latentpress.scripts.rate_distortion import Mean, RateDifference, Row
+    from latentpress.train.metrics.anchors import RatePoints
+
+DEFAULT_QUALITIES = tuple(float(quality) for quality in range(0, 101, 10))
+REPORTED_PACKAGES = ("latentpress", "torch", "numpy", "constriction", "pillow", "pytorch-msssim")
+HEAD = ("quality", "bpp", "estimated", "PSNR dB", "MS-SSIM", "encode s", "decode s")
+
+
+class Evaluation(NamedTuple):
+    """Everything that was measured.
+
+    Attributes:
+        rows: One for each picture and quality.
+        curve: Averages by quality.
+        differences: To each anchor.
+        fingerprint: Of the weights that made the files, hexadecimal.
+    """
+
+    rows: list[Row]
+    curve: list[Mean]
+    differences: list[RateDifference]
+    fingerprint: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the verb.
+
+    Args:
+        parser: Its parser.
+    """
+    parser.add_argument(
+        "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
+    )
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures")
+    parser.add_argument(
+        "--qualities",
+        type=qualities,
+        default=DEFAULT_QUALITIES,
+        metavar="Q,Q,...",
+        help="0 to 100 (default: every 10)",
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
+    parser.add_argument(
+        "--anchors",
+        metavar="FILE",
+        help="JSON with the curves of other codecs on this data (default: those of Kodak, if it is Kodak)",
+    )
+    parser.add_argument(
+        "--out", default="latentpress-eval", metavar="FOLDER", help="default: latentpress-eval"
+    )
+    add_machine_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints the table, writes JSON and a plot, and says where.
+
+    Args:
+        args: Arguments of `add_arguments`.
+
+    Returns:
+        The exit code.
+    """
+    from latentpress.scripts.rate_distortion import find_pictures
+    from latentpress.scripts.rd_plot import rd_plot
+
+    pictures = find_pictures(args.data, args.limit)
+    anchors = _anchors(args.anchors, pictures)
+    result = _evaluate(args, pictures, anchors)
+    print(_table(result.curve))
+    print(f"\n{len(pictures)} pictures of {args.data}, weights {result.fingerprint}")
+    _print_monotony(result)
+    for difference in result.differences:
+        print(_difference_line(difference))
+    if not anchors:
+        print("no BD-rate: there are no anchors for these pictures (--anchors FILE)")
+    out = Path(args.out)
+    stem = Path(args.codec).stem
+    json_path, plot_path = out / f"{stem}.json", out / f"{stem}.png"
+    write_bytes(str(json_path), json.dumps(_report(args, result), indent=1).encode(), force=True)
+    title = f"{Path(args.data).resolve().name}, {len(pictures)} pictures, weights {result.fingerprint}"
+    write_bytes(str(plot_path), rd_plot(result.curve, anchors, f"latentpress {stem}", title), force=True)
+    print(f"written: {json_path}, {plot_path}")
+    return 0
+
+
+def _anchors(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoints]:
+    """The curves to compare with; none if there are none for this data.
+
+    Raises:
+        ValueError: The file is not of the form of the shipped one.
+    """
+    from latentpress.scripts.rate_distortion import is_kodak
+    from latentpress.train.metrics.anchors import RatePoints, kodak_anchors
+
+    if path is None:
+        return kodak_anchors() if is_kodak(pictures) else {}
+    try:
+        codecs = json.loads(Path(path).read_text("utf-8"))["codecs"]
+        found = {
+            str(name): RatePoints(tuple(map(float, points["bpp"])), tuple(map(float, points["psnr"])))
+            for name, points in codecs.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path}: expected {{"codecs": {{name: {{"bpp": [...], "psnr": [...]}}}}}}: {error}'
+        ) from error
+    for name, points in found.items():
+        if not points.bpp or len(points.bpp) != len(points.psnr):
+            raise ValueError(f"{path}: '{name}' has {len(points.bpp)} rates and {len(points.psnr)} PSNRs")
+    return found
+
+
+def _evaluate(
+    args: argparse.Namespace, pictures: Sequence[Path], anchors: Mapping[str, RatePoints]
+) -> Evaluation:
+    import latentpress
+    from latentpress.scripts.rate_distortion import means, measure, rate_difference
+
+    codec = open_codec(args.codec, args)
+    rows: list[Row] = []
+    total = len(pictures) * len(args.qualities)
+    with tempfile.TemporaryDirectory() as folder, progress_bar("eval") as progress:
+        for row in measure(codec, pictures, args.qualities, Path(folder), warn):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows) / total, f"{row.picture} at {row.quality:g}")
+    curve = means(rows)
+    differences = [rate_difference(name, anchor, curve) for name, anchor in anchors.items()]
+    fingerprint = latentpress.inspect(_smallest_stream(codec)).fingerprint
+    return Evaluation(rows, curve, differences, fingerprint)
+
+
+def _smallest_stream(codec: Any) -> bytes:
+    """A stream of one pixel, whose header names the weights as every other does."""
+    import torch
+
+    data: bytes = codec.compress(torch.zeros(3, 1, 1, dtype=torch.uint8))
+    return data
+
+
+def _table(curve: Sequence[Mean]) -> str:
+    rows = [
+        [
+            f"{mean.quality:g}",
+            f"{mean.bpp:.4f}",
+            "-" if mean.estimated_bpp is None else f"{mean.estimated_bpp:.4f}",
+            f"{mean.psnr:.3f}",
+            "-" if mean.ms_ssim is None else f"{mean.ms_ssim:.5f}",
+            f"{mean.encode_seconds:.3f}",
+            f"{mean.decode_seconds:.3f}",
+        ]
+        for mean in curve
+    ]
+    return format_table(HEAD, rows, left=())
+
+
+def _print_monotony(result: Evaluation) -> None:
+    from latentpress.scripts.rate_distortion import falling_steps, is_monotone
+
+    steps = falling_steps(result.rows)
+    verdict = "bits and PSNR rise with every step" if is_monotone(result.curve) else "NOT monotone in quality"
+    print(f"means: {verdict}; single pictures: {steps} steps where bytes or PSNR fall")
+
+
+def _difference_line(difference: RateDifference) -> str:
+    if difference.percent is None:
+        return f"BD-rate to {difference.anchor}: none ({difference.reason})"
+    where = f"{difference.low_psnr:.2f} to {difference.high_psnr:.2f} dB"
+    return f"BD-rate to {difference.anchor}: {difference.percent:+.2f} % over {where}"
+
+
+def _report(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
+    """What is written as JSON: enough to know later what was measured, on what and with what."""
+    import torch
+
+    from latentpress.scripts.rate_distortion import falling_steps, is_monotone
+
+    return {
+        "command": args.command,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "codec": args.codec,
+        "fingerprint": result.fingerprint,
+        "device": args.device,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+        "pictures": len({row.picture for row in result.rows}),
+        "monotone": is_monotone(result.curve),
+        "falling_steps": falling_steps(result.rows),
+        "bd_rate": [_finite(difference) for difference in result.differences],
+        "means": [_finite(mean) for mean in result.curve],
+        "rows": [_finite(row) for row in result.rows],
+    }
+
+
+def _finite(record: NamedTuple) -> dict[str, Any]:
+    """JSON has no infinity, which is the PSNR of equal pictures: it becomes null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record._asdict().items()
+    }

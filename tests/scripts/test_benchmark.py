@@ -1,0 +1,43 @@
+"""The benchmark times both sides in turn; nothing here depends on how fast the machine is."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from latentpress.scripts.benchmark import Task, interleaved, main
+
+
+def test_sides_take_turns() -> None:
+    order: list[str] = []
+    tasks = [
+        Task(name, lambda n=name: order.append(n), lambda n=name: order.append(n + "'")) for name in "ab"
+    ]
+    timings = interleaved(tasks, 3)
+    assert order == ["a", "a'", "b", "b'"] * 4
+    assert [timing.name for timing in timings] == ["a", "b"]
+    assert all(timing.ours >= 0 and timing.peer >= 0 for timing in timings)
+
+
+def test_without_the_peer(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert main(["--part", "coding"]) == 1
+    assert "this needs compressai" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("compressai") is None, reason="the peer is not installed")
+def test_coding_runs() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "latentpress.scripts.benchmark",
+        "--part",
+        "coding",
+        "--repetitions",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "million symbols/s" in done.stdout
