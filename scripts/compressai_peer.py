@@ -61,11 +61,12 @@ def realistic_model(pixels: torch.Tensor, bpp: float) -> Any:
     the symbols: random weights give latents near zero, which code in no time. So the last layer of the
     analysis is scaled channel by channel until the latents of this picture have standard deviations spread
     over several octaves, and the last layer of the hyper synthesis says just these. One common factor then
-    sets the number of bits.
+    sets the number of bits. Only the side information, whose tables are untrained too, has more bits than it
+    would need, and the latents that many less.
 
     Args:
         pixels: float in [0, 1], shape (1, 3, H, W), sides that 64 divides.
-        bpp: Bits a pixel that the latents shall need, by their likelihoods.
+        bpp: Bits a pixel that a file shall have, nearly.
 
     Returns:
         The model, ready to compress.
@@ -77,11 +78,13 @@ def realistic_model(pixels: torch.Tensor, bpp: float) -> Any:
     model = mbt2018_mean(PEER_QUALITY, pretrained=False).eval()
     with torch.inference_mode():
         latents = model.g_a(pixels)
+        model.update()
+        side_bits = 8 * len(model.entropy_bottleneck.compress(model.h_a(latents))[0])
         spread = latents.std((0, 2, 3)).clamp_min(1e-6)
         centre = latents.mean((0, 2, 3))
         shape = torch.exp2(torch.linspace(-OCTAVES / 2, OCTAVES / 2, len(spread)))
         unit = (latents - centre[:, None, None]) / spread[:, None, None]
-        gain = _gain_for(unit, shape, bpp * pixels.shape[-2] * pixels.shape[-1])
+        gain = _gain_for(unit, shape, bpp * pixels.shape[-2] * pixels.shape[-1] - side_bits)
         deviations = shape * gain
         last, hyper = model.g_a[-1], model.h_s[-1]
         factor = deviations / spread
@@ -89,7 +92,6 @@ def realistic_model(pixels: torch.Tensor, bpp: float) -> Any:
         last.bias.copy_((last.bias - centre) * factor)
         hyper.weight.zero_()
         hyper.bias.copy_(torch.cat([deviations, torch.zeros_like(deviations)]))
-    model.update()
     return model
 
 

@@ -130,20 +130,15 @@ def write_bytes(path: str, data: bytes, force: bool) -> None:
     final = Path(path).resolve()
     if final.exists() and not force:
         raise FileExistsError(f"{path} exists: use --force to replace it")
-    if final.exists() and not final.is_file():
-        # A device or a pipe is written to; renaming a file over it would remove it.
-        final.write_bytes(data)
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, _usual_mode())
-        os.replace(temporary, final)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        if final.exists() and not final.is_file():
+            # A device or a pipe is written to; renaming a file over it would remove it.
+            final.write_bytes(data)
+        else:
+            _replace(final, data)
+    except OSError as error:
+        # What the user named, not the temporary file.
+        raise OSError(error.errno, error.strerror or str(error), path) from error
 
 
 def print_result(task: Task, text: str) -> None:
@@ -157,6 +152,19 @@ def print_result(task: Task, text: str) -> None:
         print(f"standard output  {text}", file=sys.stderr)
     else:
         print(f"{task.target}  {text}")
+
+
+def _replace(final: Path, data: bytes) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".latentpress-", suffix=".part", dir=final.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, _usual_mode())
+        os.replace(temporary, final)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _usual_mode() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,8 @@ def run_arguments(arguments: list[str]) -> int:
     """
     from latentpress.train.cli import main
 
+    # The process keeps its own arguments: with several GPUs Lightning starts it again with them, once a GPU.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     try:
         main(arguments)
     except SystemExit as stop:  # --help, or arguments that Lightning refuses

@@ -250,3 +250,13 @@ def test_mistakes_of_the_program_keep_their_traceback(codec, photo, monkeypatch)
     monkeypatch.setattr(codec, "compress", broken)
     with pytest.raises(AttributeError):
         main(["encode", str(photo)])
+
+
+def test_names_that_are_no_text(codec, photo, tmp_path, capsys) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff.png")
+    try:
+        odd.write_bytes(photo.read_bytes())
+    except OSError:
+        pytest.skip("this file system allows only text as names")
+    assert main(["encode", str(odd)]) == 0
+    assert "udcff.lpz" in capsys.readouterr().out
