@@ -50,12 +50,6 @@ def depth_to_space(x: Tensor, factor: int) -> Tensor:
     return x.permute(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, c // (factor * factor))
 
 
-def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Depthwise 3x3 convolution, zero padded, ``(B, H, W, C)`` with weights ``(C, 1, 3, 3)``."""
-    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=weight.shape[0])
-    return y.permute(0, 2, 3, 1)
-
-
 class DepthwiseConv(nn.Module):
     """3x3 convolution of every channel by itself, zero padded, ``(B, H, W, C) -> (B, H, W, C)``.
 
@@ -65,8 +59,7 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # Training may put a faster kernel of the same signature here.
-        self.convolve = depthwise_convolution
+        self.channels = channels
         self.weight = nn.Parameter(torch.empty(channels, 1, 3, 3))
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.uniform_(self.weight, -1 / 3, 1 / 3)
@@ -76,7 +69,8 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves ``(B, H, W, C)``; the result has the same shape."""
-        return self.convolve(x, self.weight, self.bias)
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=1, groups=self.channels)
+        return y.permute(0, 2, 3, 1)
 
 
 class DepthConvBlock(nn.Module):

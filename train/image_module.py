@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentpress.models.image.network import ImageNetwork, ImageNetworkOutput
 from latentpress.models.quality import QUALITY_MAX
+from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.data.images import CropBatch
 from latentpress.train.metrics.anchors import kodak_anchors
 from latentpress.train.metrics.bd_rate import bd_rate
@@ -66,8 +67,7 @@ class ImageTraining(lightning.LightningModule):
         lambda_max: Lambda at quality 100.
         lr: Peak learning rate; :class:`latentpress.train.schedule.TimeBudget` shapes it.
         matrices_with_muon: Muon for hidden matrices; otherwise Adam moves everything.
-        compile_network: Compile the loss with ``torch.compile``.
-        triton_kernels: On an NVIDIA GPU, our own kernels for depthwise convolutions.
+        compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
         init_from: A safetensors file of network weights to start from.
         val_qualities: Qualities measured in validation.
     """
@@ -80,7 +80,6 @@ class ImageTraining(lightning.LightningModule):
         lr: float = 1e-3,
         matrices_with_muon: bool = True,
         compile_network: bool = True,
-        triton_kernels: bool = True,
         init_from: str | None = None,
         val_qualities: Sequence[float] = (0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5, 100),
     ) -> None:
@@ -91,9 +90,10 @@ class ImageTraining(lightning.LightningModule):
         self.lr = lr
         self.matrices_with_muon = matrices_with_muon
         self.compile_network = compile_network
-        self.triton_kernels = triton_kernels
         self.val_qualities = tuple(float(q) for q in val_qualities)
-        self._step: Callable[[Tensor, Tensor], LossTerms] = self._loss_of_batch
+        # The optimiser's step is part of what is recorded, so Lightning must not drive it.
+        self.automatic_optimization = False
+        self._graph: GraphedBackward[LossTerms] | None = None
         self._points: list[Tensor] = []
         if init_from is not None:
             from safetensors.torch import load_file
@@ -107,16 +107,9 @@ class ImageTraining(lightning.LightningModule):
             groups = [{"params": list(self.network.parameters()), "matrices": False}]
         return MuonAdam(groups, lr=self.lr)
 
-    def on_fit_start(self) -> None:
-        """Compiles the loss and picks kernels; neither is part of a checkpoint."""
-        if self.triton_kernels and self.device.type == "cuda":
-            from latentpress.train.depthwise_kernels import use_triton_kernels
-
-            use_triton_kernels(self.network)
-        if self.compile_network:
-            # One graph: the optimiser step waits for all gradients anyway.
-            torch._dynamo.config.optimize_ddp = False
-            self._step = torch.compile(self._loss_of_batch)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to build the network again."""
+        checkpoint["network_config"] = dict(self.network.config)
 
     def _loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
         target = image.float() / 255
@@ -124,14 +117,29 @@ class ImageTraining(lightning.LightningModule):
             self.network(target, quality), target, quality, self.lambda_min, self.lambda_max
         )
 
-    def training_step(self, batch: CropBatch, batch_index: int) -> Tensor:
+    def training_step(self, batch: CropBatch, batch_index: int) -> None:
         """One batch of crops."""
-        terms = self._step(batch.image, batch.quality)
+        terms = self._backward(batch)
+        optimizer = self.optimizers()
+        optimizer.step()
         # Logging waits for the device, so it happens seldom.
         if self.global_step % self.trainer.log_every_n_steps == 0:
             psnr = 10 * torch.log10(255**2 / terms.squared_error)
-            self.log_dict({"loss": terms.loss.detach(), "bpp": terms.bpp, "psnr": psnr}, prog_bar=True)
-        return terms.loss
+            values = {"loss": terms.loss.detach(), "bpp": terms.bpp, "psnr": psnr}
+            self.log_dict({**values, "lr": optimizer.param_groups[0]["lr"]}, prog_bar=True)
+
+    def _backward(self, batch: CropBatch) -> LossTerms:
+        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
+        if self.device.type != "cuda" or not self.compile_network:
+            self.optimizers().zero_grad()
+            terms = self._loss_of_batch(*batch)
+            self.manual_backward(terms.loss)
+            return terms
+        if self._graph is None:
+            loss = torch.compile(self._loss_of_batch)
+            self._graph = GraphedBackward(loss, self.network.parameters(), tuple(batch))
+            self.optimizers().optimizer.capture = True
+        return self._graph(*batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's points."""
@@ -142,7 +150,9 @@ class ImageTraining(lightning.LightningModule):
         target = image[None].float() / 255
         rows = []
         for quality in self.val_qualities:
-            output = self.network(target, torch.tensor([quality], device=image.device))
+            # Coding runs in full precision, so validation does.
+            with torch.autocast(image.device.type, enabled=False):
+                output = self.network(target, torch.tensor([quality], device=image.device))
             decoded = (output.image.clamp(0, 1) * 255).round()
             mse = (decoded - image[None].float()).square().mean()
             bpp = (output.y_bits + output.z_bits)[0] / (image.shape[0] * image.shape[1])

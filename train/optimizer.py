@@ -17,6 +17,9 @@ _NEWTON_SCHULZ_STEPS = 5
 # serves both parts (Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, section 2.2).
 _RMS_MATCH = 0.2
 
+# Steps before one is recorded: libraries allocate their workspaces in the first.
+_EAGER_STEPS = 3
+
 
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Replaces the singular values of a batch of matrices by values close to one.
@@ -51,12 +54,18 @@ class MuonAdam(torch.optim.Optimizer):
     Matrices of one shape are orthogonalised together, in a handful of batched products.
 
     Args:
-        groups: Parameter groups; ``group["matrices"]`` says whether Muon (True) or Adam (False) moves them.
+        groups: Parameter groups; ``group["matrices"]`` says whether Muon (True) or Adam (False) moves them,
+            ``group["lr_factor"]`` scales the learning rate for the group.
         lr: Learning rate of both parts.
         momentum: Of Muon, with Nesterov's look-ahead.
         betas: Of Adam.
         eps: Of Adam.
         weight_decay: Decoupled; applied to matrices only.
+        max_norm: Gradients are scaled down to this Euclidean norm, over all parameters.
+
+    Attributes:
+        capture: Record a step as a CUDA graph and replay it from then on. Only for parameters on a GPU whose
+            gradients stay where they are, as :class:`latentpress.train.cuda_graph.GraphedBackward` leaves them.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class MuonAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        max_norm: float = 1.0,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -75,8 +85,14 @@ class MuonAdam(torch.optim.Optimizer):
             "eps": eps,
             "weight_decay": weight_decay,
             "matrices": False,
+            "lr_factor": 1.0,
         }
         super().__init__(groups, defaults)
+        self.max_norm = max_norm
+        self.capture = False
+        self._rates: list[Tensor] = []
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._steps = 0
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -85,15 +101,40 @@ class MuonAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if group["matrices"]:
-                self._step_matrices(parameters, group)
-            elif parameters:
-                self._step_adam(parameters, group)
+        self._share_rates()
+        self._steps += 1
+        if self._graph is not None:
+            self._graph.replay()
+        elif self.capture and self._steps > _EAGER_STEPS:
+            self._graph = torch.cuda.CUDAGraph()
+            # Other threads, such as the one that watches over NCCL, may use the device meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._update()
+            self._graph.replay()
+        else:
+            self._update()
         return loss
 
-    def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _share_rates(self) -> None:
+        """Copies the learning rates to the device, where a recorded step reads them."""
+        if not self._rates:
+            device = self.param_groups[0]["params"][0].device
+            self._rates = [torch.zeros((), device=device) for _ in self.param_groups]
+        for rate, group in zip(self._rates, self.param_groups, strict=True):
+            rate.fill_(group["lr"] * group["lr_factor"])
+
+    def _update(self) -> None:
+        parameters = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        gradients = [p.grad for members in parameters for p in members]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        torch._foreach_mul_(gradients, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
+        for group, members, rate in zip(self.param_groups, parameters, self._rates, strict=True):
+            if members and group["matrices"]:
+                self._step_matrices(members, group, rate)
+            elif members:
+                self._step_adam(members, group, rate)
+
+    def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any], rate: Tensor) -> None:
         by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
@@ -106,19 +147,20 @@ class MuonAdam(torch.optim.Optimizer):
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
             updates = orthogonalise(torch.stack(ahead)).to(members[0].dtype).unbind()
             if group["weight_decay"]:
-                torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
-            scale = _RMS_MATCH * max(shape) ** 0.5
-            torch._foreach_add_(members, updates, alpha=-group["lr"] * scale)
+                torch._foreach_mul_(members, 1 - rate * group["weight_decay"])
+            scaled = torch._foreach_mul(updates, rate * (_RMS_MATCH * max(shape) ** 0.5))
+            torch._foreach_sub_(members, scaled)
 
-    def _step_adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_adam(self, parameters: list[Tensor], group: dict[str, Any], rate: Tensor) -> None:
         for parameter in parameters:
             state = self.state[parameter]
             if "average" not in state:
                 state["average"] = torch.zeros_like(parameter)
                 state["square"] = torch.zeros_like(parameter)
-        # One counter for the group: its parameters always step together.
-        first = self.state[parameters[0]]
-        count = first["count"] = first.get("count", 0) + 1
+                state["count"] = torch.zeros((), device=parameter.device)
+        # The parameters of a group always step together, so the first one's counter serves all.
+        counts = [self.state[p]["count"] for p in parameters]
+        torch._foreach_add_(counts, 1.0)
         gradients = [p.grad for p in parameters]
         averages = [self.state[p]["average"] for p in parameters]
         squares = [self.state[p]["square"] for p in parameters]
@@ -127,18 +169,23 @@ class MuonAdam(torch.optim.Optimizer):
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
         denominators = torch._foreach_sqrt(squares)
-        torch._foreach_div_(denominators, (1 - beta2**count) ** 0.5)
+        torch._foreach_mul_(denominators, (1 - beta2 ** counts[0]).rsqrt())
         torch._foreach_add_(denominators, group["eps"])
-        torch._foreach_addcdiv_(parameters, averages, denominators, value=-group["lr"] / (1 - beta1**count))
+        updates = torch._foreach_div(averages, denominators)
+        torch._foreach_mul_(updates, rate / (1 - beta1 ** counts[0]))
+        torch._foreach_sub_(parameters, updates)
 
 
-def parameter_groups(network: nn.Module, adam_names: Iterable[str] = ("stem", "head", "heads")) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: nn.Module, adam_names: Iterable[str] = ("stem", "head", "heads"), adam_lr_factor: float = 0.5
+) -> list[dict[str, Any]]:
     """Splits a network's parameters for :class:`MuonAdam`.
 
     Args:
         network: Any module.
         adam_names: Modules by these names keep Adam for their matrices too: the layers that meet pixels,
             latents or probabilities, whose rows are not interchangeable.
+        adam_lr_factor: Learning rate of Adam's part, as a fraction of Muon's.
 
     Returns:
         Two groups: matrices of hidden layers, and the rest.
@@ -153,4 +200,7 @@ def parameter_groups(network: nn.Module, adam_names: Iterable[str] = ("stem", "h
         path = name.split(".")
         hidden = parameter.ndim == 2 and path[-1] == "weight" and not adam_names.intersection(path)
         (matrices if hidden else others).append(parameter)
-    return [{"params": matrices, "matrices": True}, {"params": others, "matrices": False}]
+    return [
+        {"params": matrices, "matrices": True},
+        {"params": others, "matrices": False, "lr_factor": adam_lr_factor},
+    ]

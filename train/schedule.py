@@ -100,10 +100,12 @@ class AveragedWeights(Callback):
 
     Args:
         decay: Of the average a step; early on it is shorter, ``(1 + n) / (10 + n)`` after n steps.
+        every: Steps between two updates, which each make up for all of them.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float = 0.999, every: int = 8) -> None:
         self.decay = decay
+        self.every = every
         self.average: dict[str, torch.Tensor] = {}
         self._backup: dict[str, torch.Tensor] = {}
 
@@ -121,9 +123,11 @@ class AveragedWeights(Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Moves the average a step."""
+        """Moves the average."""
         steps = trainer.global_step
-        decay = min(self.decay, (1 + steps) / (10 + steps))
+        if steps % self.every:
+            return
+        decay = min(self.decay, (1 + steps) / (10 + steps)) ** self.every
         current = module.network.state_dict()
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(current.values()), 1 - decay)

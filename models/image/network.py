@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,13 @@ class ImageNetwork(nn.Module):
         hyper_synthesis: Side information to features.
         context: Features and decoded latents to distributions.
         latent_channels: M.
+
+    Attributes:
+        config: Arguments of :func:`build_image_network` that make this network again; empty if put together
+            otherwise.
     """
+
+    config: Mapping[str, int]
 
     def __init__(
         self,
@@ -72,6 +79,7 @@ class ImageNetwork(nn.Module):
         self.hyper_synthesis = hyper_synthesis
         self.context = context
         self.latent_channels = latent_channels
+        self.config = {}
         self.gain = QualityGain(latent_channels, first=-INITIAL_LOG_GAIN, last=INITIAL_LOG_GAIN)
         self.inverse_gain = QualityGain(latent_channels, first=INITIAL_LOG_GAIN, last=-INITIAL_LOG_GAIN)
 
@@ -140,7 +148,8 @@ def build_image_network(
         >>> network(torch.rand(1, 64, 64, 3), torch.tensor([50.0])).image.shape
         torch.Size([1, 64, 64, 3])
     """
-    return ImageNetwork(
+    config = dict(locals())
+    network = ImageNetwork(
         analysis=AnalysisTransform(channels, deep_channels, latent_channels, depth, deep_depth),
         synthesis=SynthesisTransform(channels, deep_channels, latent_channels, depth, deep_depth),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
@@ -149,3 +158,5 @@ def build_image_network(
         context=ContextModel(context_channels, latent_channels, context_depth),
         latent_channels=latent_channels,
     )
+    network.config = config
+    return network

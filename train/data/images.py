@@ -79,7 +79,7 @@ class ImagePool:
 
     def add(self, image: np.ndarray) -> None:
         """Adds a picture, ``(H, W, 3)`` uint8, and its smaller copies; one smaller than a crop is skipped."""
-        full = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        full = torch.from_numpy(np.array(image)).to(self.device)
         for scale in (1.0, *self.scales):
             height, width = round(full.shape[0] * scale), round(full.shape[1] * scale)
             if min(height, width) < self.crop_size:

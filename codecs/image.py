@@ -1,0 +1,339 @@
+"""The image codec: photographs to bytes and back, with one variable-rate model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.bitstream import (
+    DEFAULT_LIMITS,
+    CodecId,
+    Container,
+    CorruptStream,
+    Limits,
+    SectionType,
+    TableSet,
+    UnknownModel,
+    read_container,
+    write_container,
+)
+from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX, ImageHeader, read_image_header
+from latentpress.codecs.latent_coder import LatentCoder
+from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.weights import WeightFile
+from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.image.network import ImageNetwork, build_image_network
+from latentpress.models.image.transforms import STRIDE
+from latentpress.models.quality import QUALITY_MAX
+
+INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
+"""Parts of the network that decide probability tables, and so run in integers."""
+
+METADATA_SECTIONS = {"icc": SectionType.ICC, "exif": SectionType.EXIF, "xmp": SectionType.XMP}
+"""Metadata that a stream can carry, by the name it has in ``compress(metadata=...)``."""
+
+DEFAULT_QUALITY = 50.0
+
+
+class _Trial(NamedTuple):
+    """One encoding of the search for a rate."""
+
+    payload: bytes
+    y_hat: Tensor
+    quality: Tensor
+
+
+class ImageCodec(Codec):
+    """Compresses pictures of any size, RGB or grey.
+
+    ::
+
+        picture -> pad to 16 -> analysis -> y, z -> integer entropy networks + range coder -> payload -> container
+        container -> payload -> range coder + integer entropy networks -> y_hat -> synthesis -> crop -> picture
+
+    Args:
+        weights: A weight file of the family ``image``.
+        device: Where the networks run.
+
+    Example:
+        >>> import latentpress
+        >>> codec = latentpress.load("image")
+        >>> picture = torch.zeros(3, 20, 30, dtype=torch.uint8)
+        >>> data = codec.compress(picture, quality=30)
+        >>> codec.decompress(data).shape
+        torch.Size([3, 20, 30])
+    """
+
+    name = "image"
+
+    def __init__(self, weights: WeightFile, device: torch.device | str = "cpu") -> None:
+        if weights.family != self.name:
+            raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
+        self.fingerprint = weights.fingerprint()
+        self.device = torch.device(device)
+        network = build_image_network(**weights.config)
+        tables = TableSet.from_arrays(
+            {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
+        )
+        _load(network, weights.tensors)
+        self.network = network.eval().requires_grad_(False).to(self.device)
+        self._coder = LatentCoder(
+            self.network.hyper_prior,
+            self.network.hyper_synthesis,
+            self.network.context,
+            tables,
+            latent_channels=network.latent_channels,
+            hyper_channels=network.hyper_analysis.head.linear.out_features,
+        )
+
+    def compress(  # type: ignore[override]
+        self,
+        x: Tensor,
+        *,
+        quality: float | None = None,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        metadata: Mapping[str, bytes] | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """Compresses a picture to a complete stream.
+
+        At most one of ``quality`` and the targets may be given; without any, the quality is 50.
+
+        Args:
+            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device.
+            quality: 0 (smallest) to 100 (best), in steps of 0.1.
+            target_bytes: The best picture whose stream, metadata included, has at most this many bytes.
+            target_bpp: The same in bits per pixel of the picture.
+            target_psnr: The smallest stream whose decoded 8-bit picture has at least this PSNR, in dB.
+            metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
+            progress: Called with the fraction done and the stage.
+
+        Raises:
+            TypeError: x is not a tensor of a supported type, or more than one target is given.
+            ValueError: The shape, the range or a target is out of bounds, or the target cannot be met.
+        """
+        picture = _checked_picture(x)
+        notify = progress or _ignore
+        targets = {
+            "quality": quality,
+            "target_bytes": target_bytes,
+            "target_bpp": target_bpp,
+            "target_psnr": target_psnr,
+        }
+        given = {name: value for name, value in targets.items() if value is not None}
+        if len(given) > 1:
+            raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
+        name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
+        sections = _metadata_sections(metadata or {})
+        trials = _Trials(self, picture, notify)
+        if name == "quality":
+            trial = trials.at(quality_to_tenths(value))
+        elif name == "target_psnr":
+            trial = trials.reaching_psnr(float(value))
+        else:
+            pixels = picture.shape[1] * picture.shape[2]
+            limit = int(value) if name == "target_bytes" else int(float(value) * pixels / 8)
+            overhead = len(self._pack(b"", sections)) + 2
+            trial = trials.within_bytes(limit, overhead)
+        data = self._pack(trial.payload, sections)
+        notify(1.0, "done")
+        return data
+
+    def decompress(
+        self, data: bytes, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+    ) -> Tensor:
+        """Restores a picture.
+
+        Args:
+            data: A stream of this codec and these weights.
+            limits: Caps, checked before anything is allocated.
+            progress: Called with the fraction done and the stage.
+
+        Returns:
+            uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        notify = progress or _ignore
+        notify(0.0, "entropy decoding")
+        header, y_hat = self._decode_latent(data, limits)
+        notify(0.4, "synthesis")
+        picture = self.synthesise(y_hat, _quality_tensor(header.quality_tenths, self.device))
+        picture = picture[:, : header.height, : header.width]
+        if header.channels == 1:
+            picture = picture.mean(dim=0, keepdim=True)
+        notify(1.0, "done")
+        return _to_uint8(picture)
+
+    def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Decodes all symbols and checks every checksum, without synthesising the picture.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        self._decode_latent(data, limits)
+
+    @torch.inference_mode()
+    def analyse(self, picture: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Transforms a picture to latents.
+
+        Args:
+            picture: ``(3, H, W)`` in [0, 1], on the codec's device.
+            quality: ``(1,)``.
+
+        Returns:
+            y ``(1, h, w, M)`` and z, both in quantisation steps.
+        """
+        height, width = picture.shape[1:]
+        padded = F.pad(picture[None], (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+        y = self.network.analysis(padded.permute(0, 2, 3, 1).contiguous(), quality)
+        y = y * self.network.gain(quality)[:, None, None, :]
+        return y, self.network.hyper_analysis(y, quality)
+
+    @torch.inference_mode()
+    def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Transforms a decoded latent ``(1, h, w, M)`` to a picture ``(3, 16h, 16w)``, not clamped."""
+        scaled = y_hat * self.network.inverse_gain(quality)[:, None, None, :]
+        return self.network.synthesis(scaled, quality)[0].permute(2, 0, 1)
+
+    def encode_payload(self, picture: Tensor, tenths: int) -> _Trial:
+        """Encodes a checked picture at one quality, without the container."""
+        quality = _quality_tensor(tenths, self.device)
+        rgb = picture.to(self.device).expand(3, -1, -1)
+        y, z = self.analyse(rgb, quality)
+        coded = self._coder.encode(y, z, quality)
+        channels, height, width = picture.shape
+        header = ImageHeader(height, width, channels, tenths, coded.checksum)
+        return _Trial(header.to_bytes() + coded.data, coded.y_hat, quality)
+
+    def _pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
+        return write_container(
+            CodecId.IMAGE, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)]
+        )
+
+    def _decode_latent(self, data: bytes, limits: Limits) -> tuple[ImageHeader, Tensor]:
+        container = read_container(data, limits)
+        self._check_model(container)
+        header, offset = read_image_header(container.payload, limits)
+        height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
+        quality = _quality_tensor(header.quality_tenths, self.device)
+        y_hat = self._coder.decode(container.payload[offset:], header.checksum, height, width, quality)
+        return header, y_hat
+
+    def _check_model(self, container: Container) -> None:
+        if container.codec_id != CodecId.IMAGE:
+            raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not image")
+        if container.fingerprint != self.fingerprint:
+            raise UnknownModel(
+                f"the stream needs the model {container.fingerprint.hex()}, this codec is {self.fingerprint.hex()}"
+            )
+
+
+class _Trials:
+    """Encodings of one picture at several qualities, and the searches over them."""
+
+    def __init__(self, codec: ImageCodec, picture: Tensor, notify: Progress) -> None:
+        self._codec = codec
+        self._picture = picture
+        self._notify = notify
+        self._count = 0
+
+    def at(self, tenths: int) -> _Trial:
+        # How many trials a search takes is not known beforehand; the fraction only ever rises.
+        self._notify(1 - 0.8**self._count, f"encoding at quality {tenths / 10:g}")
+        self._count += 1
+        return self._codec.encode_payload(self._picture, tenths)
+
+    def within_bytes(self, limit: int, overhead: int) -> _Trial:
+        search = QualitySearch(self.at, lambda t: float(len(t.payload) + overhead), QUALITY_TENTHS_MAX)
+        found = search.at_most(float(max(1, limit)))
+        if found is None:
+            smallest = len(self.at(0).payload) + overhead
+            raise ValueError(f"{limit} bytes cannot be met: the smallest stream of this picture has {smallest}")
+        return found
+
+    def reaching_psnr(self, psnr: float) -> _Trial:
+        def squared_error(trial: _Trial) -> float:
+            decoded = self._codec.synthesise(trial.y_hat, trial.quality)
+            channels, height, width = self._picture.shape
+            decoded = decoded[:, :height, :width]
+            if channels == 1:
+                decoded = decoded.mean(dim=0, keepdim=True)
+            difference = _to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
+            return max(1e-9, float(difference.square().mean()))
+
+        # Searching downwards from the best quality: the largest step down whose error stays within.
+        search = QualitySearch(lambda s: self.at(QUALITY_TENTHS_MAX - s), squared_error, QUALITY_TENTHS_MAX)
+        found = search.at_most(255.0**2 / 10 ** (psnr / 10))
+        if found is None:
+            best = 10 * torch.log10(torch.tensor(255.0**2 / squared_error(self.at(QUALITY_TENTHS_MAX))))
+            raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
+        return found
+
+
+def quality_to_tenths(quality: float) -> int:
+    """Rounds a quality to the tenths that are coded.
+
+    Raises:
+        ValueError: It is outside [0, 100].
+
+    Example:
+        >>> quality_to_tenths(49.96)
+        500
+    """
+    if not 0 <= quality <= QUALITY_MAX:
+        raise ValueError(f"quality must be within 0 and {QUALITY_MAX}, got {quality}")
+    return round(quality * 10)
+
+
+def _quality_tensor(tenths: int, device: torch.device) -> Tensor:
+    return torch.tensor([tenths / 10], device=device)
+
+
+def _ignore(fraction: float, stage: str) -> None:
+    """The progress callback of those who gave none."""
+
+
+def _checked_picture(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a torch tensor (3, H, W) or (1, H, W), got {type(x).__name__}")
+    if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
+        raise ValueError(f"expected a picture of shape (3, H, W) or (1, H, W), got {tuple(x.shape)}")
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"expected uint8 or floating point of shape {tuple(x.shape)}, got {x.dtype}")
+    if not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1:
+        raise ValueError(f"a floating-point picture of shape {tuple(x.shape)} must be finite and within [0, 1]")
+    return x.float()
+
+
+def _to_uint8(picture: Tensor) -> Tensor:
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
+    unknown = set(metadata) - set(METADATA_SECTIONS)
+    if unknown:
+        raise ValueError(f"metadata can be {', '.join(METADATA_SECTIONS)}, not {', '.join(sorted(unknown))}")
+    return [(METADATA_SECTIONS[name], content) for name, content in metadata.items()]
+
+
+def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:
+    """Fills a network from a weight file; its entropy parts become integer networks."""
+    for part in INTEGER_PARTS:
+        setattr(network, part, convert(getattr(network, part)))
+    state = {k: torch.from_numpy(v) for k, v in tensors.items() if not k.startswith("tables.")}
+    network.load_state_dict(state)
+    for module in network.modules():
+        prove: Any = getattr(module, "prove_exact", None)
+        if isinstance(module, nn.Module) and prove is not None:
+            prove()

@@ -1,0 +1,77 @@
+"""Weight files: safetensors with the network's configuration, and the fingerprint that streams carry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from latentpress.codecs.bitstream import FINGERPRINT_BYTES
+
+FORMAT = "latentpress-weights-1"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """The content of a weight file.
+
+    Attributes:
+        family: Codec family, such as ``image``.
+        config: Arguments that build the network.
+        tensors: Arrays by name: transforms in float16 or float32, entropy networks and tables in integers.
+    """
+
+    family: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, NDArray[Any]]
+
+    def fingerprint(self) -> bytes:
+        """First 8 bytes of the SHA-256 over family, configuration and every array."""
+        digest = hashlib.sha256(json.dumps([self.family, self.config], sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            array = np.ascontiguousarray(self.tensors[name])
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"{name}:{little.dtype.str}:{little.shape};".encode())
+            digest.update(little.tobytes())
+        return digest.digest()[:FINGERPRINT_BYTES]
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes."""
+        metadata = {"format": FORMAT, "family": self.family, "config": json.dumps(self.config, sort_keys=True)}
+        return save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}, metadata)
+
+
+def read_weight_file(path: str | Path) -> WeightFile:
+    """Reads a weight file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not a weight file of this library.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file at {path}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a weight file of latentpress (format {metadata.get('format')!r})")
+    return WeightFile(metadata["family"], json.loads(metadata["config"]), tensors)
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Paths of the weight files that come with the library, by name."""
+    folder = Path(str(resources.files("latentpress.assets"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}

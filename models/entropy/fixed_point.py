@@ -1,0 +1,284 @@
+"""Entropy networks in exact integer arithmetic.
+
+A range decoder needs the very tables the encoder used: one different bit and everything after it is lost. So
+every network that decides a table runs on integers, whose sums do not depend on the order of summation, the
+instruction set, the number of threads or the device. The integers are held in floating point, where matrix
+products are fast: float64 holds all integers below 2^53 exactly, float32 all below 2^24, and each layer proves
+from its weights that no sum can reach that bound.
+
+::
+
+    activations   integers in units of 2^-10, limited to 20 bits and sign before every layer
+    Linear        16-bit weights, sums below 2^53 in float64
+    depthwise     the activation split into two 10-bit halves, sums below 2^24 in float32
+    after a sum   scaled by a power of two and rounded down at one half: floor(s + 1/2)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentpress.models.entropy.blocks import LeakyRectifier, RectifiedProduct
+from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT
+from latentpress.models.layers import DepthwiseConv
+from latentpress.models.quality import QUALITY_MAX, QualityVector
+
+FRACTION_BITS = 10
+UNIT = 2**FRACTION_BITS
+"""Activations are integers in units of ``1 / UNIT``."""
+
+ACTIVATION_LIMIT = 2**20 - 1
+"""Largest magnitude of an activation where a layer reads it, in units."""
+
+QUALITY_STEPS = 1000
+"""Qualities are coded in tenths."""
+
+_HALF_BITS = 10
+_FLOAT64_EXACT = 2**53
+_FLOAT32_EXACT = 2**24
+
+
+class InexactLayer(ValueError):
+    """A layer's weights allow sums that floating point would round."""
+
+
+def to_fixed_point(x: Tensor) -> Tensor:
+    """Rounds real values to integers in units of ``1 / UNIT``, held in float64.
+
+    Example:
+        >>> to_fixed_point(torch.tensor([0.5, -1.0]))
+        tensor([  512., -1024.], dtype=torch.float64)
+    """
+    return torch.floor(x.double() * UNIT + 0.5)
+
+
+def _limit(x: Tensor) -> Tensor:
+    return x.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+
+
+class FixedPointLinear(nn.Module):
+    """A 1x1 convolution on integers.
+
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of the output.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(channels_out, channels_in, dtype=torch.int16))
+        self.register_buffer("bias", torch.zeros(channels_out, dtype=torch.int32))
+        self.register_buffer("shift", torch.zeros(1, dtype=torch.int32))
+        self._operands: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def from_float(cls, layer: nn.Linear) -> FixedPointLinear:
+        """Rounds a trained layer: weights to 16 bits with one power of two as their unit."""
+        result = cls(layer.in_features, layer.out_features)
+        largest = max(float(layer.weight.detach().abs().max()), 1e-6)
+        shift = max(1, min(16, math.floor(math.log2(32767 / largest))))
+        result.shift.fill_(shift)
+        result.weight.copy_(torch.round(layer.weight.detach().double() * 2**shift).to(torch.int16))
+        if layer.bias is not None:
+            result.bias.copy_(torch.round(layer.bias.detach().double() * UNIT).to(torch.int32))
+        return result
+
+    def accumulator_bound(self) -> int:
+        """The largest magnitude any partial sum can have, in units of the product."""
+        rows = self.weight.long().abs().sum(dim=1) * ACTIVATION_LIMIT
+        offset = (self.bias.long().abs() + 1) << int(self.shift)
+        return int((rows + offset).max())
+
+    def prove_exact(self) -> None:
+        """Raises :class:`InexactLayer` unless every sum fits float64's 53 bits."""
+        bound = self.accumulator_bound()
+        if bound >= _FLOAT64_EXACT:
+            raise InexactLayer(f"sums may reach 2^{math.log2(bound):.1f}, float64 is exact below 2^53")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps integers ``(..., channels_in)`` to integers ``(..., channels_out)``, float64."""
+        if self._operands is None or self._operands[0].device != x.device:
+            # Scaling by a power of two here saves a pass over the result and is exact as well.
+            weight = self.weight.to(x.device).double() * 2.0 ** -int(self.shift)
+            self._operands = weight, self.bias.to(x.device).double() + 0.5
+        return F.linear(_limit(x), *self._operands).floor_()
+
+
+class FixedPointDepthwise(nn.Module):
+    """A 3x3 depthwise convolution on integers.
+
+    Args:
+        channels: Channels in and out.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(channels, 1, 3, 3, dtype=torch.int16))
+        self.register_buffer("bias", torch.zeros(channels, dtype=torch.int32))
+        self.register_buffer("shift", torch.zeros(1, dtype=torch.int32))
+
+    @classmethod
+    def from_float(cls, layer: DepthwiseConv) -> FixedPointDepthwise:
+        """Rounds a trained layer as finely as float32's 24 bits allow."""
+        result = cls(layer.channels)
+        weight = layer.weight.detach().double()
+        for shift in range(13, 0, -1):
+            result.shift.fill_(shift)
+            rounded = torch.round(weight * 2**shift)
+            if rounded.abs().max() > 32767:
+                continue
+            result.weight.copy_(rounded.to(torch.int16))
+            if result.accumulator_bound() < _FLOAT32_EXACT:
+                break
+        result.bias.copy_(torch.round(layer.bias.detach().double() * UNIT).to(torch.int32))
+        return result
+
+    def accumulator_bound(self) -> int:
+        """The largest magnitude any partial sum over one half of an activation can have."""
+        return int(self.weight.long().abs().sum(dim=(1, 2, 3)).max()) * 2**_HALF_BITS
+
+    def prove_exact(self) -> None:
+        """Raises :class:`InexactLayer` unless every sum fits float32's 24 bits."""
+        bound = self.accumulator_bound()
+        if bound >= _FLOAT32_EXACT:
+            raise InexactLayer(f"sums may reach 2^{math.log2(bound):.1f}, float32 is exact below 2^24")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps integers ``(B, H, W, C)`` to integers of the same shape, float64."""
+        x = _limit(x)
+        high = torch.floor(x * 2.0**-_HALF_BITS)
+        low = x - high * 2.0**_HALF_BITS
+        halves = torch.cat((high, low)).float().permute(0, 3, 1, 2)
+        # cuDNN might choose an algorithm that transforms its operands; PyTorch's own kernel sums products.
+        with torch.backends.cudnn.flags(enabled=False):
+            sums = F.conv2d(halves, self.weight.float(), padding=1, groups=self.weight.shape[0])
+        high, low = sums.permute(0, 2, 3, 1).double().chunk(2)
+        total = (high * 2.0**_HALF_BITS + low) * 2.0 ** -int(self.shift)
+        return (total + (self.bias.double() + 0.5)).floor_()
+
+
+class FixedPointRectifier(nn.Module):
+    """:class:`LeakyRectifier` on integers; ``x / 8`` is rounded down."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps integers of any shape to integers of the same shape."""
+        return torch.maximum(x, (x * 0.125).floor_())
+
+
+class FixedPointProduct(nn.Module):
+    """:class:`RectifiedProduct` on integers: 20 bits times 20 bits, rounded back to units."""
+
+    def forward(self, value: Tensor, gate: Tensor) -> Tensor:
+        """Multiplies two tensors of integers of one shape."""
+        return (_limit(value) * gate.clamp(0, ACTIVATION_LIMIT)).mul_(1 / UNIT).add_(0.5).floor_()
+
+
+class FixedPointQualityVector(nn.Module):
+    """:class:`QualityVector` on integers, for qualities in tenths.
+
+    Args:
+        channels: Length of the vector.
+        knots: Number of knots over [0, 100].
+    """
+
+    knots: Tensor
+
+    def __init__(self, channels: int, knots: int) -> None:
+        super().__init__()
+        self.register_buffer("knots", torch.zeros(knots, channels, dtype=torch.int32))
+
+    @classmethod
+    def from_float(cls, layer: QualityVector) -> FixedPointQualityVector:
+        """Rounds the knots of a trained vector."""
+        result = cls(layer.knots.shape[1], layer.knots.shape[0])
+        result.knots.copy_(torch.round(layer.knots.detach().double() * UNIT).to(torch.int32))
+        return result
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Maps qualities ``(B,)``, multiples of 0.1 in [0, 100], to integers ``(B, channels)``, float64."""
+        tenths = torch.round(quality.double() * (QUALITY_STEPS / QUALITY_MAX)).long()
+        position = tenths * (self.knots.shape[0] - 1)
+        index = (position // QUALITY_STEPS).clamp(max=self.knots.shape[0] - 2)
+        fraction = (position - index * QUALITY_STEPS)[:, None]
+        knots = self.knots.long()
+        blend = knots[index] * (QUALITY_STEPS - fraction) + knots[index + 1] * fraction
+        return ((blend + QUALITY_STEPS // 2) // QUALITY_STEPS).double()
+
+
+def convert(module: nn.Module) -> nn.Module:
+    """Copies an entropy network with every layer replaced by its integer counterpart.
+
+    Args:
+        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products and quality vectors.
+
+    Returns:
+        A network on integers, in evaluation mode, on the CPU.
+
+    Raises:
+        InexactLayer: The weights of a layer would allow inexact sums.
+        TypeError: The module holds trained parameters that have no integer counterpart.
+
+    Example:
+        >>> from latentpress.models.entropy.blocks import ContextBlock
+        >>> block = convert(ContextBlock(4))
+        >>> x = to_fixed_point(torch.randn(1, 3, 3, 4))
+        >>> bool((block(x) == block(x).round()).all())
+        True
+    """
+    converted = _convert_layer(copy.deepcopy(module).cpu())
+    for name, layer in converted.named_modules():
+        if isinstance(layer, FixedPointLinear | FixedPointDepthwise):
+            try:
+                layer.prove_exact()
+            except InexactLayer as error:
+                raise InexactLayer(f"{name}: {error}") from None
+    remaining = [name for name, _ in converted.named_parameters()]
+    if remaining:
+        raise TypeError(f"no integer counterpart for {', '.join(remaining)}")
+    return converted.eval()
+
+
+def _convert_layer(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.Linear):
+        return FixedPointLinear.from_float(module)
+    if isinstance(module, DepthwiseConv):
+        return FixedPointDepthwise.from_float(module)
+    if isinstance(module, LeakyRectifier):
+        return FixedPointRectifier()
+    if isinstance(module, RectifiedProduct):
+        return FixedPointProduct()
+    if isinstance(module, QualityVector):
+        return FixedPointQualityVector.from_float(module)
+    for name, child in module.named_children():
+        setattr(module, name, _convert_layer(child))
+    return module
+
+
+def table_index(raw_scale: Tensor) -> Tensor:
+    """The scale table index that a raw output stands for, from integers to integers.
+
+    Args:
+        raw_scale: Integers in units, any shape, float64; see ``gaussian.INDEX_SLOPE``.
+
+    Returns:
+        uint8, same shape, in [0, SCALE_COUNT).
+
+    Example:
+        >>> table_index(to_fixed_point(torch.tensor([-9.0, 0.0, 9.0])))
+        tensor([ 0, 24, 63], dtype=torch.uint8)
+    """
+    index = torch.floor((raw_scale * INDEX_SLOPE + (INDEX_OFFSET + 0.5) * UNIT) * (1 / UNIT))
+    return index.clamp_(0, SCALE_COUNT - 1).to(torch.uint8)
