@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
     )
-    parser.add_argument("--effort", type=int, default=0, metavar="N", help="more work for smaller files")
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     add_machine_arguments(parser)
@@ -99,7 +98,7 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
         options["metadata"] = picture.metadata
     start = time.perf_counter()
     with progress_bar(str(task)) as progress:
-        data = codec.compress(picture.pixels, effort=args.effort, progress=progress, **options)
+        data = codec.compress(picture.pixels, progress=progress, **options)
     seconds = time.perf_counter() - start
     write_bytes(task.target, data, args.force)
     _, height, width = picture.pixels.shape

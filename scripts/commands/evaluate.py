@@ -135,7 +135,6 @@ def _anchors(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoi
 def _evaluate(
     args: argparse.Namespace, pictures: Sequence[Path], anchors: Mapping[str, RatePoints]
 ) -> Evaluation:
-    import latentpress
     from latentpress.scripts.rate_distortion import means, measure, rate_difference
 
     codec = open_codec(args.codec, args)
@@ -148,16 +147,7 @@ def _evaluate(
                 progress(len(rows) / total, f"{row.picture} at {row.quality:g}")
     curve = means(rows)
     differences = [rate_difference(name, anchor, curve) for name, anchor in anchors.items()]
-    fingerprint = latentpress.inspect(_smallest_stream(codec)).fingerprint
-    return Evaluation(rows, curve, differences, fingerprint)
-
-
-def _smallest_stream(codec: Any) -> bytes:
-    """A stream of one pixel, whose header names the weights as every other does."""
-    import torch
-
-    data: bytes = codec.compress(torch.zeros(3, 1, 1, dtype=torch.uint8))
-    return data
+    return Evaluation(rows, curve, differences, codec.fingerprint.hex())
 
 
 def _table(curve: Sequence[Mean]) -> str:

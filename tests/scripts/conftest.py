@@ -50,6 +50,7 @@ class StandinCodec:
     """Quality 100 is lossless; each 10 less drops about one bit a sample."""
 
     calls: list[dict[str, object]] = field(default_factory=list)
+    fingerprint: bytes = FINGERPRINT
 
     def compress(
         self,

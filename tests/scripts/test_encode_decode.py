@@ -38,7 +38,6 @@ def test_round_trip(codec, photo, tmp_path, capsys) -> None:
         (["--bytes", "983"], {"target_bytes": 983}),
         (["--bpp", "0.25"], {"target_bpp": 0.25}),
         (["--psnr", "34"], {"target_psnr": 34.0}),
-        (["--effort", "2"], {"effort": 2}),
     ],
 )
 def test_options_reach_the_codec(codec, photo, arguments, expected) -> None:
