@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -23,10 +23,11 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX, ImageHeader, read_image_header
-from latentpress.codecs.latent_coder import LatentCoder
+from latentpress.codecs.latent_coder import LatentCoder, Observation
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.weights import WeightFile
-from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.entropy.fixed_point import UNIT, convert
+from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
 from latentpress.models.image.network import ImageNetwork, build_image_network
 from latentpress.models.image.transforms import STRIDE
 from latentpress.models.quality import QUALITY_MAX
@@ -53,8 +54,8 @@ class ImageCodec(Codec):
 
     ::
 
-        picture -> pad to 16 -> analysis -> y, z -> integer entropy networks + range coder -> payload -> container
-        container -> payload -> range coder + integer entropy networks -> y_hat -> synthesis -> crop -> picture
+        picture -> pad to 16 -> analysis -> y, z -> integer networks + range coder -> payload -> container
+        container -> payload -> range coder + integer networks -> y_hat -> synthesis -> crop -> picture
 
     Args:
         weights: A weight file of the family ``image``.
@@ -181,6 +182,27 @@ class ImageCodec(Codec):
         """
         self._decode_latent(data, limits)
 
+    def likelihood_bits(self, x: Tensor, quality: float) -> float:
+        """What the model's likelihoods say a picture should cost, to hold real streams against.
+
+        Args:
+            x: A picture as for :meth:`compress`.
+            quality: 0 to 100.
+
+        Returns:
+            Bits of all symbols under Gaussians with the predicted, unrounded scales.
+        """
+        total = 0.0
+
+        def add(observation: Observation) -> None:
+            nonlocal total
+            symbols = torch.from_numpy(observation.symbols).to(observation.raw_scale.device)
+            scale = scale_from_raw(observation.raw_scale / UNIT)
+            total += float(gaussian_bits(symbols.float(), scale).double().sum())
+
+        self.encode_payload(_checked_picture(x), quality_to_tenths(quality), observe=add)
+        return total
+
     @torch.inference_mode()
     def analyse(self, picture: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Transforms a picture to latents.
@@ -202,22 +224,23 @@ class ImageCodec(Codec):
     def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Transforms a decoded latent ``(1, h, w, M)`` to a picture ``(3, 16h, 16w)``, not clamped."""
         scaled = y_hat * self.network.inverse_gain(quality)[:, None, None, :]
-        return self.network.synthesis(scaled, quality)[0].permute(2, 0, 1)
+        image: Tensor = self.network.synthesis(scaled, quality)
+        return image[0].permute(2, 0, 1)
 
-    def encode_payload(self, picture: Tensor, tenths: int) -> _Trial:
+    def encode_payload(
+        self, picture: Tensor, tenths: int, observe: Callable[[Observation], None] | None = None
+    ) -> _Trial:
         """Encodes a checked picture at one quality, without the container."""
         quality = _quality_tensor(tenths, self.device)
         rgb = picture.to(self.device).expand(3, -1, -1)
         y, z = self.analyse(rgb, quality)
-        coded = self._coder.encode(y, z, quality)
+        coded = self._coder.encode(y, z, quality, observe)
         channels, height, width = picture.shape
         header = ImageHeader(height, width, channels, tenths, coded.checksum)
         return _Trial(header.to_bytes() + coded.data, coded.y_hat, quality)
 
     def _pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
-        return write_container(
-            CodecId.IMAGE, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)]
-        )
+        return write_container(CodecId.IMAGE, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
 
     def _decode_latent(self, data: bytes, limits: Limits) -> tuple[ImageHeader, Tensor]:
         container = read_container(data, limits)
@@ -233,7 +256,8 @@ class ImageCodec(Codec):
             raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not image")
         if container.fingerprint != self.fingerprint:
             raise UnknownModel(
-                f"the stream needs the model {container.fingerprint.hex()}, this codec is {self.fingerprint.hex()}"
+                f"the stream needs the model {container.fingerprint.hex()}, "
+                f"this codec is {self.fingerprint.hex()}"
             )
 
 
@@ -257,7 +281,9 @@ class _Trials:
         found = search.at_most(float(max(1, limit)))
         if found is None:
             smallest = len(self.at(0).payload) + overhead
-            raise ValueError(f"{limit} bytes cannot be met: the smallest stream of this picture has {smallest}")
+            raise ValueError(
+                f"{limit} bytes cannot be met: the smallest stream of this picture has {smallest}"
+            )
         return found
 
     def reaching_psnr(self, psnr: float) -> _Trial:
@@ -312,7 +338,9 @@ def _checked_picture(x: Tensor) -> Tensor:
     if not x.dtype.is_floating_point:
         raise TypeError(f"expected uint8 or floating point of shape {tuple(x.shape)}, got {x.dtype}")
     if not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1:
-        raise ValueError(f"a floating-point picture of shape {tuple(x.shape)} must be finite and within [0, 1]")
+        raise ValueError(
+            f"a floating-point picture of shape {tuple(x.shape)} must be finite and within [0, 1]"
+        )
     return x.float()
 
 

@@ -1,4 +1,4 @@
-"""The image payload's own header: size, quality and colour, and the checksum of the symbols. No torch here."""
+"""The image payload's own header: size, quality, colour and the checksum of the symbols. No torch here."""
 
 from __future__ import annotations
 

@@ -27,7 +27,22 @@ from latentpress.models.entropy.hyperprior import HYPER_STRIDE
 SYMBOL_LIMIT = 2**15 - 1
 """Symbols are limited to this magnitude: far beyond any latent, and far inside int32."""
 
-Exchange = Callable[[NDArray[np.uint8], Tensor | None], NDArray[np.int32]]
+Exchange = Callable[[Tensor, Tensor | None], NDArray[np.int32]]
+"""Codes or decodes a group of symbols: raw scales and, in the encoder, values to symbols."""
+
+
+class Observation(NamedTuple):
+    """Symbols as they are coded, for statistics.
+
+    Attributes:
+        symbols: ``(n,)`` int32.
+        indexes: Their tables, ``(n,)`` uint8.
+        raw_scale: The scales they were coded with before rounding to tables, ``(n,)``, in fixed-point units.
+    """
+
+    symbols: NDArray[np.int32]
+    indexes: NDArray[np.uint8]
+    raw_scale: Tensor
 
 
 class CodedLatent(NamedTuple):
@@ -72,24 +87,34 @@ class LatentCoder:
         self.latent_channels = latent_channels
         self.hyper_channels = hyper_channels
 
-    def encode(self, y: Tensor, z: Tensor, quality: Tensor) -> CodedLatent:
+    def encode(
+        self,
+        y: Tensor,
+        z: Tensor,
+        quality: Tensor,
+        observe: Callable[[Observation], None] | None = None,
+    ) -> CodedLatent:
         """Codes one picture's latents.
 
         Args:
             y: ``(1, h, w, M)`` in quantisation steps, on the networks' device.
             z: ``(1, ceil(h/4), ceil(w/4), Z)`` in quantisation steps.
             quality: ``(1,)``, a multiple of 0.1.
+            observe: Called with every group of symbols.
         """
         encoder = SymbolEncoder()
         checksum = _Checksum()
         y_units = y.double() * UNIT
 
-        def send(indexes: NDArray[np.uint8], residual: Tensor | None) -> NDArray[np.int32]:
+        def send(raw_scale: Tensor, residual: Tensor | None) -> NDArray[np.int32]:
             values = z if residual is None else residual
             limited = torch.round(values.flatten().double()).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
             symbols = limited.to(torch.int32).cpu().numpy()
+            indexes = table_index(raw_scale).cpu().numpy()
             encoder.put(symbols, indexes, self.tables)
             checksum.add(symbols)
+            if observe is not None:
+                observe(Observation(symbols, indexes, raw_scale))
             return symbols
 
         y_hat = self._run(y.shape[1], y.shape[2], quality, send, y_units)
@@ -114,8 +139,8 @@ class LatentCoder:
         decoder = SymbolDecoder(data)
         actual = _Checksum()
 
-        def receive(indexes: NDArray[np.uint8], residual: Tensor | None) -> NDArray[np.int32]:
-            symbols = decoder.get(indexes, self.tables)
+        def receive(raw_scale: Tensor, residual: Tensor | None) -> NDArray[np.int32]:
+            symbols = decoder.get(table_index(raw_scale).cpu().numpy(), self.tables)
             if symbols.size and max(int(symbols.max()), -int(symbols.min())) > SYMBOL_LIMIT:
                 raise CorruptStream(f"a symbol is beyond {SYMBOL_LIMIT}")
             actual.add(symbols)
@@ -124,7 +149,9 @@ class LatentCoder:
         y_hat = self._run(height, width, quality, receive, None)
         decoder.finish()
         if actual.value != checksum:
-            raise CorruptStream(f"the symbols' checksum is {actual.value:08x}, the stream says {checksum:08x}")
+            raise CorruptStream(
+                f"the symbols' checksum is {actual.value:08x}, the stream says {checksum:08x}"
+            )
         return y_hat
 
     @torch.inference_mode()
@@ -133,8 +160,8 @@ class LatentCoder:
     ) -> Tensor:
         device = quality.device
         z_shape = (-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), self.hyper_channels)
-        z_index = table_index(self.hyper_prior(quality)).expand(z_shape[0] * z_shape[1], -1)
-        z_symbols = exchange(z_index.flatten().cpu().numpy(), None)
+        z_raw_scale = self.hyper_prior(quality).expand(z_shape[0] * z_shape[1], -1)
+        z_symbols = exchange(z_raw_scale.flatten(), None)
         z_units = torch.from_numpy(z_symbols).to(device).double().view(1, *z_shape) * UNIT
         features = self.hyper_synthesis(z_units, quality)[:, :height, :width]
 
@@ -143,11 +170,12 @@ class LatentCoder:
         for step, coded in self._steps(height, width, device):
             prediction = self.context(step, features, y_hat)
             mean = prediction.mean.flatten()[coded]
-            indexes = table_index(prediction.raw_scale.flatten()[coded]).cpu().numpy()
+            raw_scale = prediction.raw_scale.flatten()[coded]
             residual = None if y_units is None else (y_units.reshape(-1)[coded] - mean) * (1 / UNIT)
-            symbols = torch.from_numpy(exchange(indexes, residual)).to(device)
+            symbols = torch.from_numpy(exchange(raw_scale, residual)).to(device)
             flat[coded] = symbols.double() * UNIT + mean
-        return (y_hat * (1 / UNIT)).float()
+        result: Tensor = (y_hat * (1 / UNIT)).float()
+        return result
 
     def _steps(self, height: int, width: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
         """Numbers of the steps, and the flat positions of their elements in raster order."""

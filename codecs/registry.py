@@ -99,7 +99,10 @@ def read_metadata(data: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, byt
         StreamError: Anything is wrong with the bytes.
     """
     container = read_container(data, limits)
-    found = {kind.name.lower(): container.get(kind) for kind in (SectionType.ICC, SectionType.EXIF, SectionType.XMP)}
+    found = {
+        kind.name.lower(): container.get(kind)
+        for kind in (SectionType.ICC, SectionType.EXIF, SectionType.XMP)
+    }
     return {name: content for name, content in found.items() if content is not None}
 
 

@@ -46,7 +46,11 @@ class WeightFile:
 
     def to_bytes(self) -> bytes:
         """The file's bytes."""
-        metadata = {"format": FORMAT, "family": self.family, "config": json.dumps(self.config, sort_keys=True)}
+        metadata = {
+            "format": FORMAT,
+            "family": self.family,
+            "config": json.dumps(self.config, sort_keys=True),
+        }
         return save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}, metadata)
 
 

@@ -35,7 +35,7 @@ class QualityVector(nn.Module):
         """Maps qualities ``(B,)`` in [0, 100] to vectors ``(B, channels)``."""
         count = self.knots.shape[0]
         position = quality.clamp(0, QUALITY_MAX) * ((count - 1) / QUALITY_MAX)
-        # Weights of a hat function around each knot: a matrix product is faster to differentiate than a gather.
+        # Weights of a hat function around each knot: a product is faster to differentiate than a gather.
         grid = torch.arange(count, device=quality.device, dtype=position.dtype)
         weights = (1 - (position[:, None] - grid).abs()).clamp(min=0)
         return weights.float() @ self.knots.float()

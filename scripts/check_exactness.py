@@ -3,8 +3,9 @@
     python -m latentpress.scripts.check_exactness encode --data kodak --out streams --device cuda
     python -m latentpress.scripts.check_exactness verify streams --device cpu --threads 1
 
-``verify`` decodes every symbol through the integer networks and compares their checksum with the encoder's, so
-one different table anywhere is found. Combine with ``ATEN_CPU_CAPABILITY=default`` for other instruction sets.
+``verify`` decodes every symbol through the integer networks and compares their checksum with the encoder's,
+so one different table anywhere is found. Combine with ``ATEN_CPU_CAPABILITY=default`` for other instruction
+sets.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ def _verify(stream: str) -> str:
 def _where(options: argparse.Namespace) -> str:
     import torch
 
-    capability = torch.backends.cpu.get_cpu_capability() if options.device == "cpu" else torch.cuda.get_device_name()
-    return f"{options.device} ({capability}, {options.threads} threads, torch {torch.__version__})"
+    on_cpu = options.device == "cpu"
+    kind = torch.backends.cpu.get_cpu_capability() if on_cpu else torch.cuda.get_device_name()
+    return f"{options.device} ({kind}, {options.threads} threads, torch {torch.__version__})"
 
 
 if __name__ == "__main__":

@@ -167,7 +167,8 @@ def _measure_one(codec: Codec, path: Path, pixels: torch.Tensor, quality: float,
     start = time.perf_counter()
     data = codec.compress(pixels, quality=quality)
     encode_seconds = time.perf_counter() - start
-    estimated_bits = getattr(getattr(codec, "last_statistics", None), "estimated_bits", None)
+    likelihood_bits = getattr(codec, "likelihood_bits", None)
+    estimated_bits = None if likelihood_bits is None else likelihood_bits(pixels, quality)
     file.write_bytes(data)
     size = file.stat().st_size
     stored = file.read_bytes()

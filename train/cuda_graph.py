@@ -58,7 +58,7 @@ class GraphedBackward(Generic[Terms]):
             p.grad = view
 
     def __call__(self, *batch: Tensor) -> Terms:
-        """Puts the gradients of a batch into ``parameter.grad``; the terms are overwritten by the next call."""
+        """Puts a batch's gradients into ``parameter.grad``; the next call overwrites the terms."""
         for static, x in zip(self._inputs, batch, strict=True):
             static.copy_(x)
         self._graph.replay()

@@ -1,4 +1,4 @@
-"""Turns a trained network into the weight file that ships: float16 transforms, integer entropy networks, tables."""
+"""Turns a trained network into a weight file: float16 transforms, integer entropy networks and tables."""
 
 from __future__ import annotations
 

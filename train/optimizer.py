@@ -65,7 +65,8 @@ class MuonAdam(torch.optim.Optimizer):
 
     Attributes:
         capture: Record a step as a CUDA graph and replay it from then on. Only for parameters on a GPU whose
-            gradients stay where they are, as :class:`latentpress.train.cuda_graph.GraphedBackward` leaves them.
+            gradients stay where they are, as :class:`~latentpress.train.cuda_graph.GraphedBackward` leaves
+            them.
     """
 
     def __init__(

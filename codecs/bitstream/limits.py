@@ -93,4 +93,4 @@ class Limits:
         return total
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS: Limits = Limits()

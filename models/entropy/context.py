@@ -34,7 +34,9 @@ class Prediction(NamedTuple):
     raw_scale: Tensor
 
 
-def step_mask(step: int, height: int, width: int, channels: int, device: torch.device | str = "cpu") -> Tensor:
+def step_mask(
+    step: int, height: int, width: int, channels: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """Which elements of a latent are coded in a step.
 
     Args:
@@ -82,7 +84,9 @@ class ContextModel(nn.Module):
         super().__init__()
         if latent_channels % STEPS:
             raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
-        self.adaptors = nn.ModuleList(nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1))
+        self.adaptors = nn.ModuleList(
+            nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
+        )
         self.blocks = nn.ModuleList(ContextBlock(channels) for _ in range(depth))
         self.heads = nn.ModuleList(nn.Linear(channels, 2 * latent_channels) for _ in range(STEPS))
 

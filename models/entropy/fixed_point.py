@@ -3,8 +3,8 @@
 A range decoder needs the very tables the encoder used: one different bit and everything after it is lost. So
 every network that decides a table runs on integers, whose sums do not depend on the order of summation, the
 instruction set, the number of threads or the device. The integers are held in floating point, where matrix
-products are fast: float64 holds all integers below 2^53 exactly, float32 all below 2^24, and each layer proves
-from its weights that no sum can reach that bound.
+products are fast: float64 holds all integers below 2^53 exactly, float32 all below 2^24, and each layer
+proves from its weights that no sum can reach that bound.
 
 ::
 
@@ -222,7 +222,8 @@ def convert(module: nn.Module) -> nn.Module:
     """Copies an entropy network with every layer replaced by its integer counterpart.
 
     Args:
-        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products and quality vectors.
+        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products and quality
+            vectors.
 
     Returns:
         A network on integers, in evaluation mode, on the CPU.

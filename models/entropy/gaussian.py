@@ -22,7 +22,7 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 
 INDEX_SLOPE = 8.0
 INDEX_OFFSET = 24.0
-"""A network's raw output s means table index ``8 s + 24``: zero is a scale of about 2, one is a factor of 2.7."""
+"""A network's raw output s means table index ``8 s + 24``: zero is a scale of 2, one is a factor of 2.7."""
 
 LIKELIHOOD_MIN = 1e-9
 

@@ -130,13 +130,17 @@ class ImagePool:
         left = (uniform() * (width - size + 1)).long()
         # A flipped axis starts at its far end and runs backwards; a transposition swaps the two strides.
         flip_rows, flip_columns = (uniform() < 0.5).long(), (uniform() < 0.5).long()
-        start = self.offsets[picture] + (top + flip_rows * (size - 1)) * width + left + flip_columns * (size - 1)
+        start = (
+            self.offsets[picture] + (top + flip_rows * (size - 1)) * width + left + flip_columns * (size - 1)
+        )
         row_stride, column_stride = width * (1 - 2 * flip_rows), 1 - 2 * flip_columns
         transpose = uniform() < 0.5
         stride_i = torch.where(transpose, column_stride, row_stride)
         stride_j = torch.where(transpose, row_stride, column_stride)
         steps = torch.arange(size, device=self.device)
-        index = start[:, None, None] + steps[:, None] * stride_i[:, None, None] + steps * stride_j[:, None, None]
+        index = (
+            start[:, None, None] + steps[:, None] * stride_i[:, None, None] + steps * stride_j[:, None, None]
+        )
         return self.pixels[index]
 
 
@@ -153,7 +157,9 @@ class CropStream(IterableDataset):
         while True:
             # Stratified over the batch: every step sees all rates, which steadies the gradient.
             jitter = torch.rand(self.batch_size, generator=generator, device=self.pool.device)
-            quality = (torch.arange(self.batch_size, device=self.pool.device) + jitter) * (100 / self.batch_size)
+            quality = (torch.arange(self.batch_size, device=self.pool.device) + jitter) * (
+                100 / self.batch_size
+            )
             yield CropBatch(self.pool.crops(self.batch_size, generator), quality)
 
 

@@ -31,7 +31,8 @@ def bd_rate(
         ValueError: A curve is not strictly increasing, or the curves share no quality.
 
     Example:
-        >>> round(bd_rate([0.1, 0.2, 0.4, 0.8], [28, 31, 34, 37], [0.09, 0.18, 0.36, 0.72], [28, 31, 34, 37]), 6)
+        >>> psnr = [28, 31, 34, 37]
+        >>> round(bd_rate([0.1, 0.2, 0.4, 0.8], psnr, [0.09, 0.18, 0.36, 0.72], psnr), 6)
         -10.0
     """
     curves = []
@@ -39,7 +40,9 @@ def bd_rate(
         order = np.argsort(bpp)
         rates, qualities = np.log(np.asarray(bpp, float)[order]), np.asarray(psnr, float)[order]
         if len(rates) < 2 or np.any(np.diff(qualities) <= 0):
-            raise ValueError("a rate-distortion curve must have at least two points and PSNR must rise with the rate")
+            raise ValueError(
+                "a rate-distortion curve must have at least two points and PSNR must rise with the rate"
+            )
         curves.append(PchipInterpolator(qualities, rates))
     low = max(curve.x[0] for curve in curves)
     high = min(curve.x[-1] for curve in curves)
