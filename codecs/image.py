@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from latentpress.codecs.bitstream import (
     SectionType,
     TableSet,
     UnknownModel,
+    encode_varint,
     read_container,
     write_container,
 )
@@ -39,6 +41,9 @@ METADATA_SECTIONS = {"icc": SectionType.ICC, "exif": SectionType.EXIF, "xmp": Se
 """Metadata that a stream can carry, by the name it has in ``compress(metadata=...)``."""
 
 DEFAULT_QUALITY = 50.0
+
+# Stands for no error at all where its logarithm is taken: less than one wrong byte in the largest picture.
+_LEAST_ERROR = 1e-9
 
 
 class _Trial(NamedTuple):
@@ -132,6 +137,8 @@ class ImageCodec(Codec):
         if len(given) > 1:
             raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
         name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
+        if name != "quality" and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
         sections = _metadata_sections(metadata or {})
         trials = _Trials(self, picture, notify)
         if name == "quality":
@@ -140,9 +147,8 @@ class ImageCodec(Codec):
             trial = trials.reaching_psnr(float(value))
         else:
             pixels = picture.shape[1] * picture.shape[2]
-            limit = int(value) if name == "target_bytes" else int(float(value) * pixels / 8)
-            overhead = len(self._pack(b"", sections)) + 2
-            trial = trials.within_bytes(limit, overhead)
+            limit = value if name == "target_bytes" else float(value) * pixels / 8
+            trial = trials.within_bytes(limit, len(self._pack(b"", sections)))
         data = self._pack(trial.payload, sections)
         notify(1.0, "done")
         return data
@@ -276,13 +282,18 @@ class _Trials:
         self._count += 1
         return self._codec.encode_payload(self._picture, tenths)
 
-    def within_bytes(self, limit: int, overhead: int) -> _Trial:
-        search = QualitySearch(self.at, lambda t: float(len(t.payload) + overhead), QUALITY_TENTHS_MAX)
-        found = search.at_most(float(max(1, limit)))
+    def within_bytes(self, limit: float, empty: int) -> _Trial:
+        """The best trial whose stream has at most ``limit`` bytes; without a payload it has ``empty``."""
+
+        def total(trial: _Trial) -> int:
+            # The payload's length is a varint, which takes one byte in an empty stream.
+            return empty - 1 + len(encode_varint(len(trial.payload))) + len(trial.payload)
+
+        found = QualitySearch(self.at, total, QUALITY_TENTHS_MAX).at_most(limit)
         if found is None:
-            smallest = len(self.at(0).payload) + overhead
+            smallest = total(self.at(0))
             raise ValueError(
-                f"{limit} bytes cannot be met: the smallest stream of this picture has {smallest}"
+                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {smallest}"
             )
         return found
 
@@ -294,11 +305,11 @@ class _Trials:
             if channels == 1:
                 decoded = decoded.mean(dim=0, keepdim=True)
             difference = _to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
-            return max(1e-9, float(difference.square().mean()))
+            return max(_LEAST_ERROR, float(difference.square().mean()))
 
         # Searching downwards from the best quality: the largest step down whose error stays within.
         search = QualitySearch(lambda s: self.at(QUALITY_TENTHS_MAX - s), squared_error, QUALITY_TENTHS_MAX)
-        found = search.at_most(255.0**2 / 10 ** (psnr / 10))
+        found = search.at_most(max(_LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10)))
         if found is None:
             best = 10 * torch.log10(torch.tensor(255.0**2 / squared_error(self.at(QUALITY_TENTHS_MAX))))
             raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
@@ -321,7 +332,7 @@ def quality_to_tenths(quality: float) -> int:
 
 
 def _quality_tensor(tenths: int, device: torch.device) -> Tensor:
-    return torch.tensor([tenths / 10], device=device)
+    return torch.tensor([tenths / 10], dtype=torch.float32, device=device)
 
 
 def _ignore(fraction: float, stage: str) -> None:
@@ -333,6 +344,7 @@ def _checked_picture(x: Tensor) -> Tensor:
         raise TypeError(f"expected a torch tensor (3, H, W) or (1, H, W), got {type(x).__name__}")
     if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
         raise ValueError(f"expected a picture of shape (3, H, W) or (1, H, W), got {tuple(x.shape)}")
+    x = x.detach()
     if x.dtype == torch.uint8:
         return x.float() / 255
     if not x.dtype.is_floating_point:
@@ -360,7 +372,10 @@ def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
     state = {k: torch.from_numpy(v) for k, v in tensors.items() if not k.startswith("tables.")}
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit their configuration: {error}") from error
     for module in network.modules():
         prove: Any = getattr(module, "prove_exact", None)
         if isinstance(module, nn.Module) and prove is not None:

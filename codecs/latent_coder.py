@@ -180,6 +180,13 @@ class LatentCoder:
     def _run(
         self, height: int, width: int, quality: Tensor, exchange: Exchange, y_units: Tensor | None
     ) -> Tensor:
+        # Autocast would round the integers that the networks hold in floating point.
+        with torch.autocast(quality.device.type, enabled=False):
+            return self._run_exactly(height, width, quality, exchange, y_units)
+
+    def _run_exactly(
+        self, height: int, width: int, quality: Tensor, exchange: Exchange, y_units: Tensor | None
+    ) -> Tensor:
         device = quality.device
         z_shape = (-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), self.hyper_channels)
         z_raw_scale = self.hyper_prior(quality).expand(z_shape[0] * z_shape[1], -1)

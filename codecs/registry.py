@@ -48,8 +48,12 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(device)!r} was asked for, but torch sees no GPU")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {str(device)!r}: {error}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {str(device)!r} was asked for, torch sees {torch.cuda.device_count()} GPUs")
     shipped = shipped_weights()
     looks_like_path = Path(name).suffix == ".safetensors"
     if str(name) not in shipped and not looks_like_path:

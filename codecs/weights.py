@@ -72,7 +72,10 @@ def read_weight_file(path: str | Path) -> WeightFile:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a weight file of latentpress (format {metadata.get('format')!r})")
-    return WeightFile(metadata["family"], json.loads(metadata["config"]), tensors)
+    try:
+        return WeightFile(metadata["family"], json.loads(metadata["config"]), tensors)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} does not say which network it belongs to: {error}") from error
 
 
 def shipped_weights() -> dict[str, Path]:
