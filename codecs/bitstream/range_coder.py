@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import constriction
 import numpy as np
@@ -30,6 +30,9 @@ ESCAPE_CHUNK_BITS = 16
 # Exp-Golomb lengths 0 to 32: halving frequencies as in the plain code, the last sixteen sharing what is left
 # of 2**24.
 ESCAPE_LENGTH_FREQUENCIES = np.array([1 << (23 - k) for k in range(17)] + [8] * 16, np.uint32)
+# Symbols are sorted in blocks that fit a core's cache, but hold enough symbols a table for slices to pay.
+MIN_BLOCK = 1 << 15
+MIN_BLOCK_PER_TABLE = 1 << 8
 _INT32 = np.iinfo(np.int32)
 
 
@@ -73,20 +76,18 @@ class SymbolEncoder:
         keys = _checked_indexes(indexes, tables)
         if symbols.shape != keys.shape:
             raise ValueError(f"got {symbols.shape} symbols but {keys.shape} indexes")
-        order, runs = _group(keys, len(tables))
-        grouped = symbols if order is None else symbols[order]
-        distances: list[NDArray[np.int64]] = []
-        for index, start, stop in runs:
-            minimum, count = int(tables.minimums[index]), int(tables.lengths[index]) - 1
-            part = grouped[start:stop]
-            # Modulo 2**32 everything outside the support, on either side, lands at or above count.
-            slots = part.view(np.uint32) - np.uint32(minimum % 2**32)
-            if int(slots.max()) >= count:
-                distances.append(_distances(part[slots >= count].astype(np.int64), minimum, count))
-                np.minimum(slots, np.uint32(count), out=slots)
-            self._coder.encode(slots.view(np.int32), tables.model(index))
-        if distances:
-            _encode_distances(self._coder, np.concatenate(distances))
+        if not keys.size:
+            return
+        grouped, sizes = _grouped(symbols, keys, len(tables))
+        runs = _runs(sizes, tables)
+        # Modulo 2**32 everything outside the support, on either side, lands at or above its count.
+        slots = np.repeat(runs.minimums, runs.sizes)
+        np.subtract(grouped, slots, out=slots)
+        distances = _escape(slots, grouped, runs)
+        for model, start, stop in runs.spans(tables):
+            self._coder.encode(slots[start:stop], model)
+        if distances.size:
+            _encode_distances(self._coder, distances)
 
     def finish(self) -> bytes:
         """Seal the stream.
@@ -159,22 +160,13 @@ class SymbolDecoder:
         self._usable = False
         if keys.size and not self._data:
             raise TruncatedStream("there are no coded symbols at all, but some are needed")
-        order, runs = _group(keys, len(tables))
-        grouped = np.empty(keys.shape, np.int32)
-        escaped: list[tuple[NDArray[np.int64], int, int]] = []
-        for index, start, stop in runs:
-            minimum, count = int(tables.minimums[index]), int(tables.lengths[index]) - 1
-            slots = self._decode(tables.model(index), stop - start)
-            if int(slots.max()) == count:
-                escaped.append((np.flatnonzero(slots == count) + start, minimum, count))
-            np.add(slots, np.int32(minimum), out=grouped[start:stop])
-        if escaped:
-            self._get_escaped(grouped, escaped)
+        blocks = list(_sorted_blocks(keys, len(tables)))
+        symbols = np.zeros(0, np.int32)
+        if blocks:
+            sizes = np.array([block.sizes for block in blocks])
+            grouped = self._get_grouped(_runs(np.add.reduce(sizes), tables), tables)
+            symbols = _ungrouped(grouped, blocks, sizes)
         self._usable = True
-        if order is None:
-            return grouped
-        symbols = np.empty_like(grouped)
-        symbols[order] = grouped
         return symbols
 
     def finish(self) -> None:
@@ -190,6 +182,17 @@ class SymbolDecoder:
         if not self._decoder.maybe_exhausted() or _sealed(self._mirror) != self._data:
             raise CorruptStream("the coded symbols do not end where their stream ends")
 
+    def _get_grouped(self, runs: _Runs, tables: TableSet) -> NDArray[np.int32]:
+        slots = np.empty(int(runs.sizes.sum()), np.int32)
+        for model, start, stop in runs.spans(tables):
+            slots[start:stop] = self._decode(model, stop - start)
+        symbols = np.repeat(runs.minimums, runs.sizes)
+        np.add(slots, symbols, out=symbols)
+        escaped = _escaped(slots, runs)
+        if escaped.size:
+            symbols[escaped] = self._decode_escaped(*runs.supports(escaped))
+        return symbols
+
     def _decode(self, model: Any, count: int) -> NDArray[np.int32]:
         with _as_corrupt():
             slots: NDArray[np.int32] = self._decoder.decode(model, count)
@@ -199,18 +202,12 @@ class SymbolDecoder:
             raise TruncatedStream("the coded symbols end before all of them are read")
         return slots
 
-    def _get_escaped(
-        self, grouped: NDArray[np.int32], escaped: list[tuple[NDArray[np.int64], int, int]]
-    ) -> None:
-        positions = np.concatenate([where for where, _, _ in escaped])
-        numbers = self._decode_distances(len(positions))
-        sizes = [len(where) for where, _, _ in escaped]
-        below = np.repeat(np.array([minimum - 1 for _, minimum, _ in escaped], np.int64), sizes)
-        above = np.repeat(np.array([minimum + count for _, minimum, count in escaped], np.int64), sizes)
-        values = np.where(numbers & 1, below - (numbers >> 1), above + (numbers >> 1))
+    def _decode_escaped(self, minimums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        numbers = self._decode_distances(len(minimums))
+        values = np.where(numbers & 1, minimums - 1 - (numbers >> 1), minimums + counts + (numbers >> 1))
         if int(values.min()) < _INT32.min or int(values.max()) > _INT32.max:
             raise CorruptStream("an escaped symbol leaves the range of int32")
-        grouped[positions] = values
+        return values
 
     def _decode_distances(self, count: int) -> NDArray[np.int64]:
         lengths = self._decode(_escape_lengths(), count).astype(np.int64)
@@ -236,21 +233,127 @@ def _checked_indexes(indexes: NDArray[Any], tables: TableSet) -> NDArray[Any]:
     return indexes.astype(np.uint8 if len(tables) <= 256 else np.uint16, copy=False)
 
 
-def _group(
-    keys: NDArray[Any], num_tables: int
-) -> tuple[NDArray[np.int64] | None, list[tuple[int, int, int]]]:
-    """Order that groups keys, None if they stand grouped, and the (key, start, stop) of each group."""
-    counts = np.bincount(keys, minlength=num_tables)
-    used = np.flatnonzero(counts)
-    stops = np.cumsum(counts[used])
-    runs = list(zip(used.tolist(), (stops - counts[used]).tolist(), stops.tolist(), strict=True))
-    return (None if len(runs) <= 1 else np.argsort(keys, kind="stable")), runs
+class _Block(NamedTuple):
+    """Neighbouring keys: where they stand, how to sort them (None if they are), how often each key occurs."""
+
+    span: slice
+    order: NDArray[np.int64] | None
+    sizes: NDArray[np.int64]
 
 
-def _distances(symbols: NDArray[np.int64], minimum: int, count: int) -> NDArray[np.int64]:
-    """Non-negative number of each symbol outside the support: twice the distance, plus 1 below it."""
-    above = symbols - (minimum + count)
-    return np.where(above >= 0, 2 * above, 2 * (minimum - 1 - symbols) + 1)
+def _sorted_blocks(keys: NDArray[Any], num_tables: int) -> Iterator[_Block]:
+    """Sort keys stably, block by block: in the cache that takes half the time of sorting them all at once."""
+    every_key = np.arange(num_tables, dtype=keys.dtype)
+    in_order = bool(np.logical_and.reduce(keys[:-1] <= keys[1:]))
+    length = len(keys) if in_order else max(MIN_BLOCK, MIN_BLOCK_PER_TABLE * num_tables)
+    for start in range(0, len(keys), max(1, length)):
+        part = keys[start : start + length]
+        order = None if in_order else np.argsort(part, kind="stable")
+        sizes = np.searchsorted(part, every_key, side="right", sorter=order)
+        sizes[1:] -= sizes[:-1].copy()
+        yield _Block(slice(start, start + len(part)), order, sizes)
+
+
+def _grouped(
+    symbols: NDArray[np.int32], keys: NDArray[Any], num_tables: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Symbols in the stable order of their keys, and how often each key occurs."""
+    blocked = np.empty_like(symbols)
+    rows: list[NDArray[np.int64]] = []
+    for block in _sorted_blocks(keys, num_tables):
+        if block.order is None:
+            return symbols, block.sizes
+        # Orders are within bounds; any mode but "raise" writes to `out` directly.
+        symbols[block.span].take(block.order, out=blocked[block.span], mode="clip")
+        rows.append(block.sizes)
+    sizes = np.array(rows)
+    return _transposed(blocked, sizes), np.add.reduce(sizes)
+
+
+def _ungrouped(
+    grouped: NDArray[np.int32], blocks: list[_Block], sizes: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Symbols in the stable order of their keys, back where the keys stood; sizes has a row a block."""
+    blocked = _transposed(grouped, sizes.T)
+    symbols = np.empty_like(blocked)
+    for block in blocks:
+        if block.order is None:
+            return blocked
+        symbols[block.span][block.order] = blocked[block.span]
+    return symbols
+
+
+def _transposed(array: NDArray[np.int32], sizes: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Reorder an array made of pieces of the given sizes, from row after row to column after column."""
+    if 1 in sizes.shape:
+        return array
+    stops = np.cumsum(sizes).reshape(sizes.shape)
+    starts = stops - sizes
+    spans = zip(starts.T.ravel().tolist(), stops.T.ravel().tolist(), strict=True)
+    return np.concatenate([array[start:stop] for start, stop in spans])
+
+
+class _Runs(NamedTuple):
+    """Grouped symbols, one run for each table in use: what the tables are and where the runs stand.
+
+    The support of a table is its first symbol, the minimum, and the number of its symbols, the count.
+    """
+
+    tables: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    minimums: NDArray[np.int32]
+    counts: NDArray[np.uint32]
+
+    def spans(self, tables: TableSet) -> Iterator[tuple[Any, int, int]]:
+        """The coder's model, start and stop of every run."""
+        stops = (self.starts + self.sizes).tolist()
+        for index, start, stop in zip(self.tables.tolist(), self.starts.tolist(), stops, strict=True):
+            yield tables.model(index), start, stop
+
+    def supports(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Minimum and count of the tables of the symbols at some positions."""
+        runs = np.searchsorted(self.starts, positions, side="right") - 1
+        return self.minimums[runs].astype(np.int64), self.counts[runs].astype(np.int64)
+
+
+def _runs(sizes: NDArray[np.int64], tables: TableSet) -> _Runs:
+    used = np.flatnonzero(sizes)
+    sizes = sizes[used]
+    return _Runs(
+        tables=used,
+        starts=np.cumsum(sizes) - sizes,
+        sizes=sizes,
+        minimums=tables.minimums[used],
+        counts=tables.lengths[used].view(np.uint32) - np.uint32(1),
+    )
+
+
+def _escaped(slots: NDArray[np.int32], runs: _Runs) -> NDArray[np.int64]:
+    """Positions of the slots that are their table's escape or, modulo 2**32, beyond it."""
+    unsigned = slots.view(np.uint32)
+    # Most often there are none, which the largest slot of every run tells sooner than all slots.
+    if not np.logical_or.reduce(np.maximum.reduceat(unsigned, runs.starts) >= runs.counts):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(unsigned >= np.repeat(runs.counts, runs.sizes))
+
+
+def _escape(slots: NDArray[np.int32], symbols: NDArray[np.int32], runs: _Runs) -> NDArray[np.int64]:
+    """Turn the slots of symbols outside their support into escapes; the numbers that tell these symbols."""
+    escaped = _escaped(slots, runs)
+    if not escaped.size:
+        return escaped
+    minimums, counts = runs.supports(escaped)
+    slots[escaped] = counts
+    return _distances(symbols[escaped], minimums, counts)
+
+
+def _distances(
+    symbols: NDArray[np.int32], minimums: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Non-negative number of each symbol outside its support: twice the distance, plus 1 below it."""
+    above = symbols - (minimums + counts)
+    return np.where(above >= 0, 2 * above, 2 * (minimums - 1 - symbols) + 1)
 
 
 def _encode_distances(coder: Any, numbers: NDArray[np.int64]) -> None:
