@@ -1,0 +1,97 @@
+"""A tiny image codec that really trades bytes for quality, and pictures for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+CONFIG = {
+    "channels": 12,
+    "deep_channels": 48,
+    "latent_channels": 48,
+    "depth": 1,
+    "deep_depth": 1,
+    "hyper_channels": 4,
+    "hyper_width": 8,
+    "context_channels": 8,
+    "context_depth": 1,
+}
+
+STEPS_PER_UNIT = 20.0
+
+
+def tiny_state(seed: int) -> dict[str, Any]:
+    """Weights of a network whose latent is the picture's 4x4 block means, everything else a little random.
+
+    Quality means something then: the step that the means are rounded with shrinks as it rises.
+    """
+    import torch
+
+    from latentpress.models.image.network import build_image_network
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = build_image_network(**CONFIG).state_dict()
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tensor.shape, generator=generator)
+
+    for name, tensor in state.items():
+        if name.startswith(("analysis", "synthesis")) and not name.endswith("gain.knots"):
+            tensor.copy_(noise(tensor) * (0.05 if "blocks" in name and "weight" in name else 0.002))
+        elif name.startswith("hyper_analysis"):
+            tensor.mul_(0.7)
+        elif not name.endswith("gain.knots"):
+            tensor.mul_(0.5).add_(noise(tensor) * 0.05)
+    # Scales that rise with the quality, as trained ones do.
+    line = torch.linspace(-0.5, 1.5, len(state["hyper_prior.raw_scale.knots"]))
+    state["hyper_prior.raw_scale.knots"] += line[:, None]
+    for step in range(4):
+        state[f"context.heads.{step}.bias"][48:] += torch.randn(48, generator=generator)
+    row = torch.arange(64) // 8
+    column = torch.arange(64) % 8
+    for block in range(4):
+        inside = (row // 4 * 2 + column // 4 == block).float()
+        for colour in range(3):
+            pixels = torch.arange(64) * 3 + colour
+            state["analysis.stem.weight"][block * 3 + colour, pixels] += inside / 16
+            state["synthesis.head.weight"][pixels, block * 3 + colour] += inside
+    state["analysis.down.linear.weight"] += torch.eye(48)
+    state["synthesis.up.linear.weight"] += torch.eye(48)
+    state["analysis.head.weight"].copy_(torch.eye(48) * STEPS_PER_UNIT)
+    state["synthesis.stem.weight"].copy_(torch.eye(48) / STEPS_PER_UNIT)
+    return state
+
+
+@pytest.fixture(scope="session")
+def tiny_weights():
+    from latentpress.train.export import export_image
+
+    return export_image(CONFIG, tiny_state(seed=1))
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tiny_weights):
+    from latentpress.codecs.image import ImageCodec
+
+    return ImageCodec(tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Any]:
+    """Makes pictures with slopes, an edge and some noise: uint8, (channels, height, width)."""
+    import torch
+
+    def make(height: int = 40, width: int = 56, channels: int = 3, seed: int = 0) -> torch.Tensor:
+        random = np.random.default_rng(seed)
+        y, x = np.mgrid[0:height, 0:width]
+        planes = [
+            90 + 60 * np.sin(x / (9 + c) + seed) + 50 * np.cos(y / (13 - c)) + 40 * (x > y + c)
+            for c in range(channels)
+        ]
+        noisy = np.stack(planes) + random.normal(0, 2, (channels, height, width))
+        return torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))
+
+    return make
