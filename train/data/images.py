@@ -83,7 +83,7 @@ class ImagePool:
         for scale in (1.0, *self.scales):
             height, width = round(full.shape[0] * scale), round(full.shape[1] * scale)
             if min(height, width) < self.crop_size:
-                break
+                continue
             picture = full
             if scale < 1:
                 planes = full.permute(2, 0, 1)[None].float()
@@ -253,7 +253,9 @@ class ImageDataModule(lightning.LightningDataModule):
         """Batches of :class:`CropBatch`, on the device when resident."""
         if not self.resident:
             paths = find_images(self.train_folder)
-            repeats = math.ceil(self.batch_size / len(paths))
+            # Enough for one batch on every device, however few the pictures.
+            devices = self.trainer.world_size if self.trainer is not None else 1
+            repeats = math.ceil(self.batch_size * devices / len(paths))
             return DataLoader(
                 FolderCrops(paths * repeats, self.crop_size),
                 self.batch_size,

@@ -28,7 +28,8 @@ def bd_rate(
         Percent; negative means the codec under test needs fewer bits.
 
     Raises:
-        ValueError: A curve is not strictly increasing, or the curves share no quality.
+        ValueError: A curve has not as many rates as PSNRs or is not strictly increasing, or the curves
+            share no quality.
 
     Example:
         >>> psnr = [28, 31, 34, 37]
@@ -37,6 +38,8 @@ def bd_rate(
     """
     curves = []
     for bpp, psnr in ((anchor_bpp, anchor_psnr), (test_bpp, test_psnr)):
+        if len(bpp) != len(psnr):
+            raise ValueError(f"a rate-distortion curve has {len(bpp)} rates and {len(psnr)} PSNRs")
         order = np.argsort(bpp)
         rates, qualities = np.log(np.asarray(bpp, float)[order]), np.asarray(psnr, float)[order]
         if len(rates) < 2 or np.any(np.diff(qualities) <= 0):
