@@ -128,6 +128,9 @@ class MuonAdam(torch.optim.Optimizer):
         parameters = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         gradients = [p.grad for members in parameters for p in members]
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        # A recorded step cannot look; there, the gradients come checked.
+        if not self.capture and not torch.isfinite(norm):
+            return
         torch._foreach_mul_(gradients, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
         for group, members, rate in zip(self.param_groups, parameters, self._rates, strict=True):
             if members and group["matrices"]:

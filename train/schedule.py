@@ -41,6 +41,8 @@ class TimeBudget(Callback):
         constant_until: Fraction of the budget at the peak rate.
         final: Factor of the peak rate at the end.
         share_every: Steps between two looks at the clock.
+        deadline: Unix time at which the run must end, for a machine that goes back then. Takes the place of
+            ``minutes``, which would have to guess how long the start takes.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class TimeBudget(Callback):
         constant_until: float = 0.3,
         final: float = 0.01,
         share_every: int = 50,
+        deadline: float | None = None,
     ) -> None:
         self.minutes = minutes
         self.warmup_steps = warmup_steps
         self.constant_until = constant_until
         self.final = final
         self.share_every = share_every
+        self.deadline = deadline
         self.spent = 0.0
         self._clock: float | None = None
         self._steps_here = 0
@@ -70,12 +74,14 @@ class TimeBudget(Callback):
             if self._clock is not None and self._steps_here > self.share_every:
                 self.spent += (now - self._clock) / 60
             self._clock = now
-            shared = torch.tensor(self.spent, dtype=torch.float64, device=module.device)
-            self.spent = float(trainer.strategy.broadcast(shared))
+            if self.deadline is not None:
+                self.minutes = self.spent + max(0.0, self.deadline - time.time()) / 60
+            shared = torch.tensor((self.spent, self.minutes), dtype=torch.float64, device=module.device)
+            self.spent, self.minutes = trainer.strategy.broadcast(shared).tolist()
             if self.spent >= self.minutes:
                 trainer.should_stop = True
         self._steps_here += 1
-        factor = learning_rate_factor(self.spent / self.minutes, self.constant_until, self.final)
+        factor = learning_rate_factor(self.spent / max(self.minutes, 1e-9), self.constant_until, self.final)
         factor *= min(1.0, self._steps_here / max(1, self.warmup_steps))
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:

@@ -16,6 +16,10 @@ NEGATIVE_SLOPE = 0.125
 """Slope of the leaky rectifier below zero; a power of two, so that integers stay exact."""
 
 
+GATE_LIMIT = 8.0
+"""Largest value of a gate. Unlimited products square large activations block after block, up to overflow."""
+
+
 class LeakyRectifier(nn.Module):
     """``x`` where positive, ``x / 8`` elsewhere."""
 
@@ -25,11 +29,11 @@ class LeakyRectifier(nn.Module):
 
 
 class RectifiedProduct(nn.Module):
-    """``value * max(gate, 0)``."""
+    """``value`` times the gate limited to [0, :data:`GATE_LIMIT`]."""
 
     def forward(self, value: Tensor, gate: Tensor) -> Tensor:
         """Multiplies two tensors of one shape."""
-        return value * F.relu(gate)
+        return value * gate.clamp(0, GATE_LIMIT)
 
 
 class ContextBlock(nn.Module):
@@ -38,7 +42,7 @@ class ContextBlock(nn.Module):
     ::
 
         x -> 1x1 -> leaky rectifier -> depthwise 3x3 -> 1x1 -(+x)-> h
-        h -> value, gate -> value * relu(gate) -> 1x1 -(+h)-> y
+        h -> value, gate -> value * limited gate -> 1x1 -(+h)-> y
 
     Args:
         channels: C.

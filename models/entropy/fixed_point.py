@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentpress.models.entropy.blocks import LeakyRectifier, RectifiedProduct
+from latentpress.models.entropy.blocks import GATE_LIMIT, LeakyRectifier, RectifiedProduct
 from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT
 from latentpress.models.layers import DepthwiseConv
 from latentpress.models.quality import QUALITY_MAX, QualityVector
@@ -57,6 +57,19 @@ def to_fixed_point(x: Tensor) -> Tensor:
     return torch.floor(x.double() * UNIT + 0.5)
 
 
+def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounds trained values to an integer type, which would wrap around silently where they do not fit.
+
+    Raises:
+        InexactLayer: They do not fit, or are not finite.
+    """
+    integers = torch.round(values.detach().double())
+    largest = float(integers.abs().max()) if integers.numel() else 0.0
+    if not largest <= torch.iinfo(dtype).max:
+        raise InexactLayer(f"weights reach {largest:g}, {dtype} ends at {torch.iinfo(dtype).max}")
+    return integers.to(dtype)
+
+
 def _limit(x: Tensor) -> Tensor:
     return x.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
 
@@ -85,11 +98,11 @@ class FixedPointLinear(nn.Module):
         """Rounds a trained layer: weights to 16 bits with one power of two as their unit."""
         result = cls(layer.in_features, layer.out_features)
         largest = max(float(layer.weight.detach().abs().max()), 1e-6)
-        shift = max(1, min(16, math.floor(math.log2(32767 / largest))))
+        shift = max(1, min(16, math.floor(math.log2(32767 / largest)))) if largest < math.inf else 1
         result.shift.fill_(shift)
-        result.weight.copy_(torch.round(layer.weight.detach().double() * 2**shift).to(torch.int16))
+        result.weight.copy_(_rounded(layer.weight.double() * 2**shift, torch.int16))
         if layer.bias is not None:
-            result.bias.copy_(torch.round(layer.bias.detach().double() * UNIT).to(torch.int32))
+            result.bias.copy_(_rounded(layer.bias.double() * UNIT, torch.int32))
         return result
 
     def accumulator_bound(self) -> int:
@@ -137,13 +150,12 @@ class FixedPointDepthwise(nn.Module):
         weight = layer.weight.detach().double()
         for shift in range(13, 0, -1):
             result.shift.fill_(shift)
-            rounded = torch.round(weight * 2**shift)
-            if rounded.abs().max() > 32767:
+            if shift > 1 and torch.round(weight * 2**shift).abs().max() > 32767:
                 continue
-            result.weight.copy_(rounded.to(torch.int16))
+            result.weight.copy_(_rounded(weight * 2**shift, torch.int16))
             if result.accumulator_bound() < _FLOAT32_EXACT:
                 break
-        result.bias.copy_(torch.round(layer.bias.detach().double() * UNIT).to(torch.int32))
+        result.bias.copy_(_rounded(layer.bias.double() * UNIT, torch.int32))
         return result
 
     def accumulator_bound(self) -> int:
@@ -179,11 +191,11 @@ class FixedPointRectifier(nn.Module):
 
 
 class FixedPointProduct(nn.Module):
-    """:class:`RectifiedProduct` on integers: 20 bits times 20 bits, rounded back to units."""
+    """:class:`RectifiedProduct` on integers: 20 bits times 13 bits, rounded back to units."""
 
     def forward(self, value: Tensor, gate: Tensor) -> Tensor:
         """Multiplies two tensors of integers of one shape."""
-        return (_limit(value) * gate.clamp(0, ACTIVATION_LIMIT)).mul_(1 / UNIT).add_(0.5).floor_()
+        return (_limit(value) * gate.clamp(0, GATE_LIMIT * UNIT)).mul_(1 / UNIT).add_(0.5).floor_()
 
 
 class FixedPointQualityVector(nn.Module):
@@ -204,7 +216,7 @@ class FixedPointQualityVector(nn.Module):
     def from_float(cls, layer: QualityVector) -> FixedPointQualityVector:
         """Rounds the knots of a trained vector."""
         result = cls(layer.knots.shape[1], layer.knots.shape[0])
-        result.knots.copy_(torch.round(layer.knots.detach().double() * UNIT).to(torch.int32))
+        result.knots.copy_(_rounded(layer.knots.double() * UNIT, torch.int32))
         return result
 
     def forward(self, quality: Tensor) -> Tensor:

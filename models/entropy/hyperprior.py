@@ -7,11 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentpress.models.entropy.blocks import ContextBlock
+from latentpress.models.entropy.gaussian import clamp_with_gradient
 from latentpress.models.layers import DepthConvBlock, Downsample, Upsample
 from latentpress.models.quality import QualityGain, QualityVector
 
 HYPER_STRIDE = 4
 """Positions of the latent per position of z, each way."""
+
+HYPER_LIMIT = 255.0
+"""Largest magnitude of z, in quantisation steps."""
 
 
 class HyperAnalysis(nn.Module):
@@ -47,7 +51,8 @@ class HyperAnalysis(nn.Module):
             x = self.stem(y)
         x = self.coarse(self.down(self.fine(x)))
         with torch.autocast(y.device.type, enabled=False):
-            return self.head(x.float()) * self.gain(quality)[:, None, None, :]
+            z = self.head(x.float()) * self.gain(quality)[:, None, None, :]
+        return clamp_with_gradient(z, -HYPER_LIMIT, HYPER_LIMIT)
 
 
 class HyperPrior(nn.Module):
