@@ -64,6 +64,6 @@ class GraphedBackward(Generic[Terms]):
         self._graph.replay()
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             torch.distributed.all_reduce(self._flat, op=torch.distributed.ReduceOp.AVG)
-        # One overflow in one batch must not end a run: such a batch counts for nothing, on every device alike.
+        # One overflow in one batch must not end a run: such a batch counts for nothing, on all devices alike.
         self._flat.copy_(torch.where(torch.isfinite(self._flat).all(), self._flat, 0.0))
         return self._terms

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
+from latentpress.codecs.card import ModelCard, card_path
 from latentpress.codecs.image import INTEGER_PARTS
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.entropy.gaussian import scale_table
 from latentpress.models.image.network import ImageNetwork, build_image_network
+from latentpress.train.card import refreshed, write_card
 
 # Logarithms of gains: a float16 error there would be a relative error of every latent.
 _FULL_PRECISION = ("knots",)
+
+WEIGHTS_LICENCE = "Apache-2.0"
+"""SPDX identifier of the licence of exported weights."""
 
 
 def export_image(
@@ -70,3 +78,115 @@ def rebuild(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> ImageNetw
     network = build_image_network(**config)
     network.load_state_dict(dict(state))
     return network.eval()
+
+
+def recorded_lambdas(path: str) -> tuple[float, float] | None:
+    """Lambdas at qualities 0 and 100 that a checkpoint was trained with; None if it does not say.
+
+    Args:
+        path: A checkpoint of ``latentpress train``; it is unpickled, so it must be one's own.
+    """
+    found = torch.load(path, map_location="cpu", weights_only=False).get("lambda_range")
+    return None if found is None else (float(found[0]), float(found[1]))
+
+
+def write_export(
+    checkpoint: str,
+    out: str | Path,
+    training_data: str,
+    training: str,
+    lambda_range: tuple[float, float] | None = None,
+    reports: Sequence[str | Path] = (),
+) -> ModelCard:
+    """Exports a checkpoint to a weight file and writes the model card beside it.
+
+    Args:
+        checkpoint: Of ``latentpress train``; it is unpickled, so it must be one's own.
+        out: The weight file, ``.safetensors``.
+        training_data: What the weights were trained on.
+        training: How they were trained.
+        lambda_range: Lambdas at qualities 0 and 100; None for those the checkpoint records.
+        reports: JSON files of ``latentpress eval`` for these weights.
+
+    Raises:
+        ValueError: The lambdas are neither given nor recorded, or a report is of other weights.
+        InexactLayer: The integer arithmetic of a layer cannot be proved exact.
+    """
+    lambda_range = lambda_range or recorded_lambdas(checkpoint)
+    if lambda_range is None:
+        raise ValueError(f"{checkpoint} does not record its lambdas: say which they were")
+    config, state = network_from_checkpoint(checkpoint)
+    weights = export_image(config, state)
+    content = weights.to_bytes()
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_bytes(content)
+    card = ModelCard(
+        name=Path(out).stem,
+        family=weights.family,
+        config=weights.config,
+        fingerprint=weights.fingerprint().hex(),
+        parameters=sum(p.numel() for p in build_image_network(**config).parameters()),
+        bytes=len(content),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        license=WEIGHTS_LICENCE,
+        training_data=training_data,
+        training=training,
+        lambda_range=lambda_range,
+    )
+    card = refreshed(card, out, reports)
+    write_card(card, out)
+    return card
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Exports a checkpoint to a weight file and its model card.
+
+    Args:
+        args: Arguments; None for those of the process.
+    """
+    description = (
+        "Exports a checkpoint to a weight file and its model card. Texts may be the name of a text file."
+    )
+    parser = argparse.ArgumentParser(prog="python -m latentpress.train.export", description=description)
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="checkpoint; it is unpickled")
+    parser.add_argument("--out", required=True, metavar="FILE", help="weight file, .safetensors")
+    parser.add_argument("--training-data", required=True, metavar="TEXT", help="what it was trained on")
+    parser.add_argument("--training", required=True, metavar="TEXT", help="how it was trained")
+    parser.add_argument(
+        "--lambda-range", type=float, nargs=2, metavar="LAMBDA", help="default: as the checkpoint records"
+    )
+    parser.add_argument(
+        "--rd",
+        action="append",
+        default=[],
+        metavar="REPORT",
+        help="JSON of `latentpress eval`, once a data set",
+    )
+    options = parser.parse_args(args)
+    if Path(options.out).suffix != ".safetensors":
+        parser.error(f"--out must end in .safetensors, got {options.out}")
+    try:
+        card = write_export(
+            options.checkpoint,
+            options.out,
+            _text_or_file(options.training_data),
+            _text_or_file(options.training),
+            tuple(options.lambda_range) if options.lambda_range else None,
+            options.rd,
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"{card.parameters} parameters, {card.bytes} bytes, weights {card.fingerprint}")
+    print(f"written: {options.out}, {card_path(options.out)}")
+
+
+def _text_or_file(text: str) -> str:
+    """The content of a file if there is one of this name, the text itself otherwise."""
+    try:
+        return Path(text).read_text("utf-8").strip() if Path(text).is_file() else text
+    except OSError:  # a text too long for a file name
+        return text
+
+
+if __name__ == "__main__":
+    main()

@@ -110,6 +110,7 @@ class ImageTraining(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the network again."""
         checkpoint["network_config"] = dict(self.network.config)
+        checkpoint["lambda_range"] = (self.lambda_min, self.lambda_max)
 
     def _loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
         target = image.float() / 255

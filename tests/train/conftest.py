@@ -10,10 +10,11 @@ from PIL import Image
 
 # What Lightning and jsonargparse say about themselves, and what is a matter of taste in a test.
 LIGHTNING_WARNINGS = (
-    r"ignore:(?s).*JsonargparseDeprecationWarning",
+    r"ignore:(?s).*(JsonargparseDeprecationWarning|was deprecated in v4)",
     r"ignore:LightningCLI's args parameter is intended:UserWarning",
     r"ignore:Starting from v1.9.0, `tensorboardX` has been removed:UserWarning",
     r"ignore:Precision bf16-mixed is not supported by the model summary:UserWarning",
+    r"ignore:Total length of `list` across ranks is zero:UserWarning",
     r"ignore:You defined a `validation_step` but have no `val_dataloader`:UserWarning",
     r"ignore:You're resuming from a checkpoint that ended before the epoch ended:UserWarning",
     r"ignore:Checkpoint directory .* exists and is not empty:UserWarning",
@@ -26,6 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             for warning in LIGHTNING_WARNINGS:
                 item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Layers this small only wait for each other on several threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -125,6 +125,23 @@ def test_clipping_is_over_all_parameters(scale) -> None:
         torch.testing.assert_close(p.grad, grad * min(1.0, 1 / scale), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_batches_with_infinite_gradients_are_skipped(bad) -> None:
+    matrix, vector = leaves((3, 4), (5,))
+    before = matrix.detach().clone(), vector.detach().clone()
+    groups = [{"params": [matrix], "matrices": True}, {"params": [vector], "matrices": False}]
+    optimizer = MuonAdam(groups)
+    give_gradients([matrix, vector], 0)
+    vector.grad[2] = bad
+    optimizer.step()
+    assert torch.equal(matrix.detach(), before[0])
+    assert torch.equal(vector.detach(), before[1])
+    give_gradients([matrix, vector], 1)
+    optimizer.step()
+    assert bool(torch.isfinite(matrix).all())
+    assert not torch.equal(vector.detach(), before[1])
+
+
 def test_parameters_without_gradient_stay() -> None:
     moved, unused = leaves((2, 2), (2, 2))
     before = unused.detach().clone()

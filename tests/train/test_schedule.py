@@ -56,7 +56,7 @@ def clock(monkeypatch) -> None:
         now.seconds += SECONDS_A_LOOK
         return now.seconds
 
-    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=monotonic, time=lambda: now.seconds))
 
 
 fractions = st.floats(0, 1)
@@ -111,6 +111,19 @@ def test_resumed_run_continues_its_clock(make_trainer, tmp_path) -> None:
     assert second.global_step == 5 + 7
     assert module.rates[0] == pytest.approx(0.1 * learning_rate_factor(3 / 8, 0.3, 0.01))
     assert again.spent == 1.0
+
+
+@pytest.mark.usefixtures("clock")
+def test_deadline_takes_the_place_of_minutes(make_trainer) -> None:
+    callback = budget(deadline=4.25 * SECONDS_A_LOOK, minutes=1e6)
+    trainer, module = make_trainer(callbacks=[callback]), Toy()
+    trainer.fit(module, batches())
+    # The fifth look is past the deadline; the batch that it precedes still counts.
+    assert trainer.global_step == 5
+    assert callback.minutes == callback.spent == 3 / 8
+    # At the third look one step is behind and a look and a quarter lie ahead.
+    assert module.rates[2] == pytest.approx(0.1 * learning_rate_factor(1 / 2.25, 0.3, 0.01))
+    assert module.rates[-1] == pytest.approx(0.001)
 
 
 def test_finished_budget_starts_anew() -> None:

@@ -2,7 +2,13 @@
 
 import torch
 
-from latentpress.models.entropy.blocks import NEGATIVE_SLOPE, ContextBlock, LeakyRectifier, RectifiedProduct
+from latentpress.models.entropy.blocks import (
+    GATE_LIMIT,
+    NEGATIVE_SLOPE,
+    ContextBlock,
+    LeakyRectifier,
+    RectifiedProduct,
+)
 
 
 def test_rectifier() -> None:
@@ -13,6 +19,7 @@ def test_rectifier() -> None:
 def test_product() -> None:
     value, gate = torch.tensor([2.0, -3.0, 5.0]), torch.tensor([4.0, 2.0, -1.0])
     assert RectifiedProduct()(value, gate).tolist() == [8.0, -6.0, 0.0]
+    assert RectifiedProduct()(value, gate + 100).tolist() == (value * GATE_LIMIT).tolist()
 
 
 def test_block_is_residual() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HyperAnalysis, HyperPrior, HyperSynthesis
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 8), (9, 2)])
@@ -31,3 +31,13 @@ def test_large_latents_keep_their_digits_under_autocast() -> None:
     analysis = HyperAnalysis(4, 6, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert analysis(torch.randn(1, 4, 4, 4) * 100, torch.tensor([50.0])).dtype == torch.float32
+
+
+def test_side_information_is_limited_and_pulled_back() -> None:
+    analysis = HyperAnalysis(4, 6, 4)
+    with torch.no_grad():
+        analysis.head.linear.bias[0] = 1e6
+    z = analysis(torch.randn(1, 4, 4, 4), torch.tensor([50.0]))
+    assert float(z.detach().abs().max()) == HYPER_LIMIT
+    z.square().sum().backward()
+    assert float(analysis.head.linear.bias.grad[0]) > 0

@@ -1,0 +1,160 @@
+"""Model cards: what a weight file is, where it comes from and what it was measured to do. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FORMAT = "latentpress-card-1"
+
+
+@dataclass(frozen=True)
+class RatePoint:
+    """Averages over a data set at one quality, from files on disk and decoded 8-bit pixels.
+
+    Attributes:
+        quality: 0 to 100.
+        bpp: Bits a pixel.
+        psnr: dB; None if infinite.
+        ms_ssim: None if it is not defined for every picture.
+    """
+
+    quality: float
+    bpp: float
+    psnr: float | None
+    ms_ssim: float | None = None
+
+
+@dataclass(frozen=True)
+class RateDifference:
+    """Bjontegaard rate difference to another codec.
+
+    Attributes:
+        anchor: The other codec.
+        percent: Negative if fewer bits are needed.
+        low_psnr: Lower end of the range both cover, dB.
+        high_psnr: Upper end, dB.
+    """
+
+    anchor: str
+    percent: float
+    low_psnr: float
+    high_psnr: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What `latentpress eval` measured on one data set.
+
+    Attributes:
+        data: Name of the data set.
+        pictures: How many.
+        date: When, ISO 8601.
+        points: One for each quality, rising.
+        bd_rate: To each anchor that could be compared with.
+    """
+
+    data: str
+    pictures: int
+    date: str
+    points: tuple[RatePoint, ...]
+    bd_rate: tuple[RateDifference, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The card of a weight file, kept beside it as JSON.
+
+    Attributes:
+        name: Of the weights, such as ``image``.
+        family: Codec family.
+        config: Arguments that build the network.
+        fingerprint: Of the weights, 16 hexadecimal digits; streams carry it.
+        parameters: Number of trained parameters.
+        bytes: Size of the weight file.
+        date: When the weights were exported, ISO 8601.
+        license: SPDX identifier of the weights' licence.
+        training_data: What the weights were trained on.
+        training: How they were trained.
+        lambda_range: Weights of the distortion at qualities 0 and 100.
+        measurements: Rate and distortion, one a data set.
+
+    Example:
+        >>> card = ModelCard("tiny", "image", {"channels": 8}, "00" * 8, 100, 400, "2025-01-01", "Apache-2.0",
+        ...                  "noise", "one step", (0.001, 0.1))
+        >>> ModelCard.from_json(card.to_json()) == card
+        True
+    """
+
+    name: str
+    family: str
+    config: Mapping[str, Any]
+    fingerprint: str
+    parameters: int
+    bytes: int
+    date: str
+    license: str
+    training_data: str
+    training: str
+    lambda_range: tuple[float, float]
+    measurements: tuple[Measurement, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """The card as JSON text."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content["config"] = dict(self.config)
+        return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: The text is not the JSON of a card, or a field is missing or unknown.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ValueError(f"not a model card of latentpress: its format is not {FORMAT!r}")
+        try:
+            low, high = content.pop("lambda_range")
+            measurements = tuple(_measurement(m) for m in content.pop("measurements"))
+            return cls(**content, lambda_range=(low, high), measurements=measurements)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a complete model card: {error}") from error
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Reads the card beside a weight file.
+
+    Args:
+        path: Of the card (``.json``) or of its weight file.
+
+    Raises:
+        FileNotFoundError: There is no card.
+        ValueError: It is not a card.
+    """
+    return ModelCard.from_json(card_path(path).read_text("utf-8"))
+
+
+def card_path(weights: str | Path) -> Path:
+    """Where the card of a weight file is.
+
+    Example:
+        >>> card_path("weights/image.safetensors").name
+        'image.json'
+    """
+    return Path(weights).with_suffix(".json")
+
+
+def _measurement(content: Mapping[str, Any]) -> Measurement:
+    rest = {name: value for name, value in content.items() if name not in ("points", "bd_rate")}
+    points = tuple(RatePoint(**point) for point in content["points"])
+    return Measurement(
+        **rest,
+        points=points,
+        bd_rate=tuple(RateDifference(**difference) for difference in content["bd_rate"]),
+    )
