@@ -27,6 +27,7 @@ from latentpress.models.layers import DepthwiseConv
 from latentpress.models.quality import QualityVector
 
 FEW = settings(max_examples=40)
+LARGEST_GATE = 8 * UNIT
 EXTREMES = (-ACTIVATION_LIMIT, ACTIVATION_LIMIT, -(2**25), 2**25, 0, 1, -1, 1023, 1024, -1024, -1025)
 
 
@@ -157,7 +158,7 @@ class TestLayers:
     @given(seeds)
     def test_product(self, seed):
         value, gate = activations((200,), seed), activations((200,), seed ^ 1)
-        expected = rounded_shift(limited(exact(value)) * np.clip(exact(gate), 0, ACTIVATION_LIMIT), 10)
+        expected = rounded_shift(limited(exact(value)) * np.clip(exact(gate), 0, LARGEST_GATE), 10)
         before = value.clone(), gate.clone()
         assert same(FixedPointProduct()(value, gate), expected)
         assert torch.equal(value, before[0])
@@ -300,7 +301,7 @@ def test_block_is_the_composition_of_its_layers():
     hidden = np.where(hidden > 0, hidden, hidden >> 3)
     hidden = exact(x) + reference_linear(block.project, reference_depthwise(block.depthwise, hidden))
     value, gate = limited(reference_linear(block.value, hidden)), reference_linear(block.gate, hidden)
-    product = rounded_shift(value * np.clip(gate, 0, ACTIVATION_LIMIT), 10)
+    product = rounded_shift(value * np.clip(gate, 0, LARGEST_GATE), 10)
     with torch.inference_mode():
         assert same(block(x), hidden + reference_linear(block.output, product))
 
