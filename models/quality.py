@@ -38,7 +38,9 @@ class QualityVector(nn.Module):
         # Weights of a hat function around each knot: a product is faster to differentiate than a gather.
         grid = torch.arange(count, device=quality.device, dtype=position.dtype)
         weights = (1 - (position[:, None] - grid).abs()).clamp(min=0)
-        return weights.float() @ self.knots.float()
+        # A gain rounded to bfloat16 would move every large coefficient by more than a quantisation step.
+        with torch.autocast(quality.device.type, enabled=False):
+            return weights.float() @ self.knots.float()
 
 
 class QualityGain(QualityVector):

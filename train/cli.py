@@ -34,6 +34,7 @@ def main(args: Sequence[str] | None = None) -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "latentpress train"},
         args=list(args) if args is not None else None,
     )
 

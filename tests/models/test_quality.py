@@ -60,7 +60,6 @@ def test_gain_is_the_exponential_and_starts_at_one() -> None:
     assert bool((gain(quality) > 0).all())
 
 
-@pytest.mark.xfail(reason="autocast makes the product with the knots one of bfloat16")
 def test_full_precision_under_autocast() -> None:
     layer = filled()
     quality = torch.tensor([41.0])
