@@ -65,6 +65,17 @@ def tiny_state(seed: int) -> dict[str, Any]:
     return state
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For pictures this small threads mostly wait for each other, long so where the machine is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_weights():
     from latentpress.train.export import export_image
