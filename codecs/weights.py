@@ -18,6 +18,7 @@ from safetensors.numpy import save
 from latentpress.codecs.bitstream import FINGERPRINT_BYTES
 
 FORMAT = "latentpress-weights-1"
+"""Names the arithmetic as well: networks that compute otherwise from the same numbers need another format."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class WeightFile:
     tensors: Mapping[str, NDArray[Any]]
 
     def fingerprint(self) -> bytes:
-        """First 8 bytes of the SHA-256 over family, configuration and every array."""
-        digest = hashlib.sha256(json.dumps([self.family, self.config], sort_keys=True).encode())
+        """First 8 bytes of the SHA-256 over format, family, configuration and every array."""
+        described = json.dumps([FORMAT, self.family, self.config], sort_keys=True)
+        digest = hashlib.sha256(described.encode())
         for name in sorted(self.tensors):
             array = np.ascontiguousarray(self.tensors[name])
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)

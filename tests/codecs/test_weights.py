@@ -40,7 +40,7 @@ def test_round_trip(small, tmp_path):
 def test_fingerprint_byte_by_byte(small):
     """As docs/bitstream.md specifies it."""
     hashed = (
-        b'["image", {"depth": 1, "width": 3}]'
+        b'["latentpress-weights-1", "image", {"depth": 1, "width": 3}]'
         + b"a.bias:<i4:(2,);"
         + b"\x01\x00\x00\x00\xfe\xff\xff\xff"
         + b"b.weight:<f2:(2, 3);"
