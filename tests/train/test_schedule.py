@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from latentpress.train import schedule
-from latentpress.train.schedule import AveragedWeights, TimeBudget, learning_rate_factor
+from latentpress.train.schedule import AveragedWeights, TimeBudget, TimedCheckpoint, learning_rate_factor
 
 SECONDS_A_LOOK = 7.5  # an eighth of a minute, which floating point adds exactly
 
@@ -203,3 +203,27 @@ def test_average_survives_a_resume(make_trainer, tmp_path) -> None:
     second.fit(Toy(), data, ckpt_path=path)
     assert second.global_step == 6
     torch.testing.assert_close(resumed.average, straight.average)
+
+
+def test_checkpoint_every_few_minutes_and_at_the_end(make_trainer, tmp_path, clock) -> None:
+    class Watch(lightning.Callback):
+        """Notes after which steps there is a newer checkpoint."""
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def on_train_batch_end(self, trainer, module, *_) -> None:
+            path = tmp_path / "checkpoints" / "last.ckpt"
+            if path.exists():
+                step = torch.load(path, weights_only=False)["global_step"]
+                if step not in self.steps:
+                    self.steps.append(step)
+
+    watch = Watch()
+    # A look is an eighth of a minute; the clock is looked at every second step, and once more after a save.
+    checkpoint = TimedCheckpoint(minutes=3 / 8, share_every=2)
+    make_trainer(callbacks=[checkpoint, watch], max_steps=15).fit(Toy(), batches())
+    assert watch.steps == [6, 12]
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)
+    assert last["global_step"] == 15
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
