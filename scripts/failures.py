@@ -13,6 +13,7 @@ EXIT_USAGE = 2
 # Packages that come with an extra of the library: import name -> extra.
 EXTRAS = {
     "compressai": "train",
+    "distributed": "dask",
     "jsonargparse": "train",
     "lightning": "train",
     "matplotlib": "demo",

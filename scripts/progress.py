@@ -33,7 +33,10 @@ def progress_bar(title: str) -> Iterator[Report | None]:
         TextColumn("{task.percentage:>3.0f}% {task.description}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Lines printed meanwhile go above the bar, but only if they too would appear on the terminal.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as bar:
         task = bar.add_task("", total=1.0, title=title)
 
         def show(fraction: float, stage: str) -> None:

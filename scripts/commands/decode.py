@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
+from latentpress.scripts.batch import Batch, add_batch_arguments, is_batch, run_batch
 from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, positive_int
 from latentpress.scripts.failures import run_each
 from latentpress.scripts.file_io import (
@@ -25,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: Its parser.
     """
-    parser.add_argument("files", nargs="+", metavar="FILE", help="compressed file, or - for stdin")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="compressed file, or - for stdin, or one folder"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "-o",
@@ -46,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pixels", type=positive_int, metavar="N", help="refuse larger pictures before decoding them"
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_batch_arguments(parser)
     add_machine_arguments(parser)
 
 
@@ -59,6 +64,14 @@ def run(args: argparse.Namespace) -> int:
         The exit code.
     """
     suffix = args.suffix if args.suffix.startswith(".") else f".{args.suffix}"
+    if is_batch(args.files, args):
+        from latentpress.scripts.pictures import format_of
+
+        format_of(f"picture{suffix}")
+        # A shipped name stays one; a path has to be right wherever the work is done.
+        is_path = args.codec is not None and Path(args.codec).suffix == ".safetensors"
+        codec = str(Path(args.codec).absolute()) if is_path else args.codec
+        return run_batch(Batch("decode", args.files[0], (".lpz",), suffix, codec), args)
     tasks = plan(args.files, args.output, args.out, suffix)
     shelf = CodecShelf(args.codec, args)
 

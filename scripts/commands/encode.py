@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentpress.scripts.batch import PICTURES, Batch, add_batch_arguments, is_batch, run_batch
 from latentpress.scripts.codec_access import (
     add_machine_arguments,
     open_codec,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from latentpress import Codec
 
 SUFFIX = ".lpz"
+DEFAULT_QUALITY = 50.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: Its parser.
     """
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture file, or - for stdin")
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE", help="picture file, or - for stdin, or one folder"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-o", dest="output", metavar="FILE", help="output file, or - for stdout")
     where.add_argument(
@@ -45,11 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_batch_arguments(parser)
     add_machine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compresses each picture and prints a line for it: path, bytes, bits per pixel, seconds.
+
+    Of a folder, only what is not there yet or not up to date.
 
     Args:
         args: Arguments of `add_arguments`.
@@ -57,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    if is_batch(args.pictures, args):
+        return run_batch(_batch(args), args)
     tasks = plan(args.pictures, args.output, args.out, SUFFIX)
     codec: list[Codec] = []
 
@@ -85,6 +95,20 @@ def rate_options(args: argparse.Namespace) -> dict[str, Any]:
         "target_psnr": args.psnr,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _batch(args: argparse.Namespace) -> Batch:
+    from latentpress.codecs.weights import read_weight_file, shipped_weights
+
+    shipped = shipped_weights().get(args.codec)
+    if shipped is None and Path(args.codec).suffix != ".safetensors":
+        raise ValueError(f"unknown codec '{args.codec}'")
+    fingerprint = read_weight_file(shipped or args.codec).fingerprint().hex()
+    name, value = next(iter(rate_options(args).items()), ("quality", DEFAULT_QUALITY))
+    # Streams hold tenths, so what rounds to the same makes the same stream.
+    rate = (name, round(value, 1) if name == "quality" else value)
+    codec = args.codec if shipped else str(Path(args.codec).absolute())
+    return Batch("encode", args.pictures[0], PICTURES, SUFFIX, codec, fingerprint, rate)
 
 
 def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
