@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{default_threads(1)} cores"
         )
         one, two = _measure_speed(pictures, Path(folder), options)
-        kills = _measure_kills(pictures, Path(folder) / "killed", options, two)
+        kills = _measure_kills(pictures, Path(folder) / "killed", options)
     speedup = one / two
     whole = kills.files == options.files and kills.verified and not kills.remade and not kills.unfinished
     print(f"two processes are {speedup:.2f} times as fast as one (wanted: {WANTED_SPEEDUP})")
@@ -108,19 +108,23 @@ def _measure_speed(pictures: Path, folder: Path, options: argparse.Namespace) ->
     seconds: list[float] = []
     for jobs, extra in ((1, ["--threads", "1"]), (2, ["--threads", "1"]), (1, [])):
         out = folder / f"out-{jobs}-{len(extra)}"
-        start = time.perf_counter()
+        start, used = time.perf_counter(), _processor_seconds()
         done = subprocess.run(_encode(pictures, out, jobs, options.weights, *extra), stdout=subprocess.PIPE)
         seconds.append(time.perf_counter() - start)
         if done.returncode:
             raise SystemExit(done.returncode)
         threads = extra[1] if extra else default_threads(jobs)
-        rate = options.files / seconds[-1]
-        print(f"{jobs} processes of {threads} threads: {seconds[-1]:.1f} s, {rate:.2f} files/s", flush=True)
+        rate, used = options.files / seconds[-1], _processor_seconds() - used
+        print(
+            f"{jobs} processes of {threads} threads: {seconds[-1]:.1f} s, {rate:.2f} files/s, "
+            f"{used:.1f} s of processor time",
+            flush=True,
+        )
         shutil.rmtree(out)
     return seconds[0], seconds[1]
 
 
-def _measure_kills(pictures: Path, out: Path, options: argparse.Namespace, seconds: float) -> Kills:
+def _measure_kills(pictures: Path, out: Path, options: argparse.Namespace) -> Kills:
     moments = random.Random(options.seed)
     command = _encode(pictures, out, 2, options.weights)
     before: dict[str, int] = {}
@@ -130,9 +134,12 @@ def _measure_kills(pictures: Path, out: Path, options: argparse.Namespace, secon
         # Without stderr, where Python says that the killed process had semaphores.
         quiet = subprocess.DEVNULL
         run = subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True)
-        # Some before the first file, few enough seconds that work is left for the last one.
+        # Counted in files, so that a slow machine is not only killed while it starts; 0 is somewhere there.
+        share = moments.randint(0, 2 * options.files // (options.kills + 1))
+        while share and run.poll() is None and len(_times(out)) < min(len(before) + share, options.files):
+            time.sleep(0.001)
         with suppress(subprocess.TimeoutExpired):
-            run.wait(moments.uniform(0.0, 2 * seconds / options.kills) + moments.uniform(0.0, 3.0))
+            run.wait(moments.uniform(0.0, 0.1 if share else 3.0))
         with suppress(ProcessLookupError):  # it may just have finished
             os.killpg(run.pid, signal.SIGKILL) if k % 2 else run.kill()
         run.wait()
@@ -153,6 +160,12 @@ def _measure_kills(pictures: Path, out: Path, options: argparse.Namespace, secon
 def _encode(pictures: Path, out: Path, jobs: int, weights: str, *extra: str) -> list[str]:
     command = [sys.executable, "-m", "latentpress.scripts.cli", "encode", str(pictures), "--out", str(out)]
     return [*command, "--jobs", str(jobs), "--codec", weights, *extra]
+
+
+def _processor_seconds() -> float:
+    """What ended children have used: on a machine that does something else too, time passes without it."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _times(out: Path) -> dict[str, int]:
