@@ -31,7 +31,7 @@ MULTIPLIER = 0.05
 """Squared quantisation steps that one bit is worth when the encoder rounds.
 
 Uniform quantisation at high rate makes it ln(2)/6 = 0.116: there, a smaller step would buy its distortion at
-that price. Less is best in practice, because later predictions lean on what was decoded before.
+that price. Less was better where several values were tried, see docs/training.md.
 """
 
 _LARGEST_CHOICE = 32

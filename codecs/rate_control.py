@@ -12,8 +12,8 @@ T = TypeVar("T")
 class QualitySearch(Generic[T]):
     """Searches the largest integer setting whose measure does not exceed a target.
 
-    The measure (bytes, or minus the PSNR) must rise with the setting, apart from ripples. Trials follow the
-    interpolated logarithm of the measure, so that a handful is enough.
+    The measure (bytes, or the squared error when settings run downwards) must rise with the setting, apart
+    from ripples. Trials follow the interpolated logarithm of the measure, so that a handful is enough.
 
     Args:
         trial: Encodes at a setting.

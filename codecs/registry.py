@@ -11,7 +11,6 @@ from latentpress.codecs.bitstream import (
     CodecId,
     Limits,
     SectionType,
-    StreamError,
     read_container,
 )
 from latentpress.codecs.image_payload import read_image_header
@@ -115,6 +114,3 @@ def _section_name(number: int) -> str:
         return SectionType(number).name.lower()
     except ValueError:
         return f"unknown {number}"
-
-
-__all__ = ["Codec", "Header", "SectionInfo", "StreamError", "available", "inspect", "load", "read_metadata"]

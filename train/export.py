@@ -42,8 +42,7 @@ def export_image(
     Raises:
         InexactLayer: The integer arithmetic of a layer cannot be proved exact.
     """
-    network = build_image_network(**config)
-    network.load_state_dict(dict(state))
+    network = rebuild(config, state)
     tensors: dict[str, NDArray[Any]] = {}
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
