@@ -67,6 +67,7 @@ class ImageTraining(lightning.LightningModule):
         lambda_max: Lambda at quality 100.
         lr: Peak learning rate; :class:`latentpress.train.schedule.TimeBudget` shapes it.
         matrices_with_muon: Muon for hidden matrices; otherwise Adam moves everything.
+        weight_decay: Of the hidden matrices under Muon, whose updates never shrink by themselves.
         compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
         init_from: A safetensors file of network weights to start from.
         val_qualities: Qualities measured in validation.
@@ -79,6 +80,7 @@ class ImageTraining(lightning.LightningModule):
         lambda_max: float = 0.14,
         lr: float = 1e-3,
         matrices_with_muon: bool = True,
+        weight_decay: float = 0.0,
         compile_network: bool = True,
         init_from: str | None = None,
         val_qualities: Sequence[float] = (0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5, 100),
@@ -89,6 +91,7 @@ class ImageTraining(lightning.LightningModule):
         self.lambda_max = lambda_max
         self.lr = lr
         self.matrices_with_muon = matrices_with_muon
+        self.weight_decay = weight_decay
         self.compile_network = compile_network
         self.val_qualities = tuple(float(q) for q in val_qualities)
         # The optimiser's step is part of what is recorded, so Lightning must not drive it.
@@ -105,7 +108,7 @@ class ImageTraining(lightning.LightningModule):
         groups = parameter_groups(self.network)
         if not self.matrices_with_muon:
             groups = [{"params": list(self.network.parameters()), "matrices": False}]
-        return MuonAdam(groups, lr=self.lr)
+        return MuonAdam(groups, lr=self.lr, weight_decay=self.weight_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the network again."""

@@ -78,7 +78,7 @@ def test_resume_with_one_flag(experiment, photographs, tmp_path, resident) -> No
     # The optimiser went on from its state: Adam has counted all five steps.
     counts = {int(s["count"]) for s in second["optimizer_states"][0]["state"].values() if "count" in s}
     assert counts == {5}
-    assert first["lambda_range"] == second["lambda_range"] == (0.0009, 0.14)
+    assert first["lambda_range"] == second["lambda_range"] == (0.0006, 0.14)
 
 
 def test_budget_is_a_flag(experiment, photographs, tmp_path) -> None:
