@@ -31,7 +31,7 @@ class Row(NamedTuple):
         quality: What was asked for, 0 to 100.
         bytes: Size of the file on disk, container included.
         bpp: Bits of that file a pixel.
-        estimated_bpp: Bits a pixel by the probabilities that symbols are coded with; None if the codec does not say.
+        estimated_bpp: Bits a pixel by the probabilities symbols are coded with; None if the codec is silent.
         psnr: dB; infinite for equal pixels.
         ms_ssim: None for pictures that are too small for it.
         encode_seconds: Time of `compress`.
