@@ -81,7 +81,16 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
     family = _FAMILIES.get(weights.family)
     if family is None:
         raise ValueError(f"this version has no codec for weights of the family {weights.family!r}")
-    codec: Codec = _imported(family.codec)(weights, device)
+    try:
+        codec: Codec = _imported(family.codec)(weights, device)
+    except (TypeError, KeyError, AttributeError, ArithmeticError, AssertionError) as error:
+        # Networks trust the arguments they are built with; here those come from a file.
+        raise ValueError(f"{name} does not fit the family {weights.family!r}: {error}") from error
+    except RuntimeError as error:
+        # Subclasses and GPUs tell of the machine; plain ones on a CPU of shapes that do not fit.
+        if type(error) is not RuntimeError or device.type != "cpu":
+            raise
+        raise ValueError(f"{name} does not fit the family {weights.family!r}: {error}") from error
     return codec
 
 

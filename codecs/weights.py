@@ -72,12 +72,17 @@ def read_weight_file(path: str | Path) -> WeightFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    except (AttributeError, TypeError) as error:  # bfloat16 and the like
+        raise ValueError(f"{path} holds numbers of a type that numpy does not have: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a weight file of latentpress (format {metadata.get('format')!r})")
     try:
-        return WeightFile(metadata["family"], json.loads(metadata["config"]), tensors)
-    except (KeyError, ValueError) as error:
+        family, config = metadata["family"], json.loads(metadata["config"])
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not say which network it belongs to: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} does not say which network it belongs to: its config is no object")
+    return WeightFile(family, config, tensors)
 
 
 def shipped_weights() -> dict[str, Path]:

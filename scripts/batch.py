@@ -16,12 +16,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from latentpress.codecs.whole_files import remove_abandoned
 from latentpress.scripts.batch_pool import default_threads, run_in_processes, run_on_cluster
 from latentpress.scripts.batch_records import Item, Records, State
 from latentpress.scripts.batch_worker import Outcome, Recipe, failed
 from latentpress.scripts.codec_access import positive_int
 from latentpress.scripts.failures import EXIT_FAILED, PictureError, UsageError, warn
-from latentpress.scripts.file_io import STANDARD, Task, check_target, remove_abandoned
+from latentpress.scripts.file_io import STANDARD, Task, check_target
 from latentpress.scripts.progress import Report, progress_bar
 
 PICTURES = (

@@ -16,6 +16,7 @@ from typing import Any
 
 from latentpress.codecs.card import Measurement, ModelCard, RateDifference, RatePoint, card_path, read_card
 from latentpress.codecs.weights import read_weight_file
+from latentpress.codecs.whole_files import write_whole
 
 
 def measurement(report: Mapping[str, Any]) -> Measurement:
@@ -87,7 +88,7 @@ def refreshed(card: ModelCard, weights: str | Path, reports: Sequence[str | Path
 def write_card(card: ModelCard, weights: str | Path) -> Path:
     """Writes a card beside its weight file and returns where."""
     path = card_path(weights)
-    path.write_text(card.to_json(), "utf-8")
+    write_whole(path, card.to_json().encode())
     return path
 
 

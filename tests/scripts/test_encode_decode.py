@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentpress.scripts import file_io
+from latentpress.codecs import whole_files
 from latentpress.scripts.cli import main
 
 
@@ -129,7 +129,7 @@ def test_failed_write_leaves_nothing_behind(codec, photo, tmp_path, monkeypatch,
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(file_io.os, "replace", full)
+    monkeypatch.setattr(whole_files.os, "replace", full)
     assert main(["encode", str(photo), "--force"]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert packed.read_bytes() == b"old"
