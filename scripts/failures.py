@@ -20,9 +20,11 @@ EXTRAS = {
     "pytorch_msssim": "demo",
     "scipy": "demo",
     "skimage": "demo",
+    "starlette": "view",
     "timm": "train",
     "torchmetrics": "train",
     "torchvision": "train",
+    "uvicorn": "view",
 }
 
 Item = TypeVar("Item")

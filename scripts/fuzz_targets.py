@@ -36,17 +36,18 @@ from latentpress.codecs.weights import WeightFile, read_weight_file
 
 T = TypeVar("T")
 
-IMAGE_ARGUMENTS = (
-    "channels",
-    "deep_channels",
-    "latent_channels",
-    "depth",
-    "deep_depth",
-    "hyper_channels",
-    "hyper_width",
-    "context_channels",
-    "context_depth",
-)
+SMALL_CONFIG = {
+    "channels": 8,
+    "deep_channels": 8,
+    "latent_channels": 8,
+    "depth": 1,
+    "deep_depth": 1,
+    "hyper_channels": 4,
+    "hyper_width": 8,
+    "context_channels": 8,
+    "context_depth": 1,
+}
+"""Of an image network that is quick to build."""
 
 LIMITS = Limits(max_pixels=2**13, max_sections=16, max_section_bytes=2**16)
 """Far below the defaults: allocations that the limits do not stop stand out, and inputs stay fast."""
@@ -170,7 +171,7 @@ def _weights(weights: str) -> Target:
     return Target(
         run,
         [
-            WeightFile("image", dict.fromkeys(IMAGE_ARGUMENTS, 8), arrays).to_bytes(),
+            WeightFile("image", SMALL_CONFIG, arrays).to_bytes(),
             WeightFile("harp", {}, {}).to_bytes(),
         ],
     )
