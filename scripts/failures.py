@@ -14,9 +14,11 @@ EXIT_USAGE = 2
 EXTRAS = {
     "compressai": "train",
     "distributed": "dask",
+    "huggingface_hub": "hub",
     "jsonargparse": "train",
     "lightning": "train",
     "matplotlib": "demo",
+    "onnx": "onnx",
     "pytorch_msssim": "demo",
     "scipy": "demo",
     "skimage": "demo",
