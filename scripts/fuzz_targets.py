@@ -30,6 +30,7 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.card import ModelCard
+from latentpress.codecs.extension import write_extension
 from latentpress.codecs.registry import inspect, load, read_metadata
 from latentpress.codecs.testing import with_right_checksums
 from latentpress.codecs.weights import WeightFile, read_weight_file
@@ -98,6 +99,7 @@ def _container(weights: str) -> Target:
         [
             write_container(CodecId.IMAGE, bytes(8), [payload]),
             write_container(CodecId.SHAPE, b"\xff" * 8, [*metadata, payload]),
+            write_extension("harp", bytes(8), b"tones"),
         ],
     )
 

@@ -6,8 +6,8 @@
     decoder.onnx   y_hat (B,h,w,M), quality (B) -> image (B,3,16h,16w)
 
 What is between them, rounding and entropy coding in integers, stays with this library: other arithmetic would
-make other streams. So the graphs serve to run the expensive part elsewhere; what they make of a picture differs
-from PyTorch's in the last bits of a float, which is under 1/255 of a pixel.
+make other streams. So the graphs serve to run the expensive part elsewhere. They make the picture of PyTorch
+but for the last bits of a float, which is under 1/255 of a pixel.
 
 ``python -m latentpress.train.export_onnx --weights image --out FOLDER``
 """

@@ -68,8 +68,8 @@ def model_cards(folder: Path) -> str:
 def model_card(card: ModelCard) -> str:
     """One card."""
     facts = {
-        "codec family": f"`{card.family}`",
         "fingerprint": f"`{card.fingerprint}`",
+        "codec family": f"`{card.family}`",
         "parameters": f"{card.parameters:,}",
         "weight file": f"{card.bytes:,} bytes",
         "made": card.date,
@@ -79,7 +79,7 @@ def model_card(card: ModelCard) -> str:
         "lambda at quality 0 and 100": f"{card.lambda_range[0]:g}, {card.lambda_range[1]:g}",
         "configuration": ", ".join(f"{name} {value}" for name, value in card.config.items()),
     }
-    parts = [f"## {card.name}", table(("", ""), list(facts.items()))]
+    parts = [f"## {card.name}", table(("weights", f"`{card.name}`"), list(facts.items()))]
     for found in card.measurements:
         parts.append(f"### {card.name} on {found.data}")
         parts.append(
@@ -96,10 +96,11 @@ def report_table(path: Path) -> str:
     report = json.loads(path.read_text("utf-8"))
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     machine = f"device {report['device']}, {report['threads']} threads, Python {report['python']}, {versions}"
+    what = f"{report['pictures']} pictures, weights `{report['fingerprint']}`, {report['date'][:10]}"
     return "\n\n".join(
         [
             f"```\n{report['command']}\n```",
-            f"{report['pictures']} pictures, weights `{report['fingerprint']}`, {report['date'][:10]}; {machine}",
+            f"{what}; {machine}.",
             _rates(report["means"]),
             _differences([found for found in report["bd_rate"] if found["percent"] is not None]),
         ]
