@@ -75,12 +75,10 @@ class ImageCodec(Codec):
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
         self.fingerprint = weights.fingerprint()
         self.device = torch.device(device)
-        network = build_image_network(**weights.config)
+        self.network = network = _loaded_network(weights, self.device)
         tables = TableSet.from_arrays(
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
-        _load(network, weights.tensors)
-        self.network = network.eval().requires_grad_(False).to(self.device)
         self._coder = LatentCoder(
             self.network.hyper_prior,
             self.network.hyper_synthesis,
@@ -375,6 +373,14 @@ def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]
     if unknown:
         raise ValueError(f"metadata can be {', '.join(METADATA_SECTIONS)}, not {', '.join(sorted(unknown))}")
     return [(METADATA_SECTIONS[name], content) for name, content in metadata.items()]
+
+
+# Weights that were made in inference mode would let no gradients pass, and refinement needs some.
+@torch.inference_mode(False)
+def _loaded_network(weights: WeightFile, device: torch.device) -> ImageNetwork:
+    network = build_image_network(**weights.config)
+    _load(network, weights.tensors)
+    return network.eval().requires_grad_(False).to(device)
 
 
 def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:

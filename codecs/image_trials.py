@@ -141,12 +141,14 @@ class Trials:
         """
         self._expected = _USUAL_ENCODINGS + 2 + MOST_REFINEMENTS * self._work_of_refinement
         plain = QualitySearch(lambda s: self.at(tenths_of(s)), measure, QUALITY_TENTHS_MAX).at_most(target)
+        if plain is None:
+            plain = self.at(tenths_of(0))
         if not self._iterations:
-            return self.at(tenths_of(0)) if plain is None else plain
-        start = 0 if plain is None else tenths_of(plain.tenths)
+            return plain
+        start = tenths_of(plain.tenths)
         low, high = max(0, start - NEIGHBOURHOOD), min(QUALITY_TENTHS_MAX, start + NEIGHBOURHOOD)
         growth = math.log(measure(self.at(tenths_of(high))) / measure(self.at(tenths_of(low)))) / (high - low)
-        found = search_nearby(
+        refined = search_nearby(
             lambda s: self.best_at(tenths_of(s)),
             measure,
             target,
@@ -155,7 +157,7 @@ class Trials:
             QUALITY_TENTHS_MAX,
             MOST_REFINEMENTS,
         )
-        found += [] if plain is None else [plain]
+        found = [plain, *refined]
         fitting = [trial for trial in found if measure(trial) <= target]
         return min(fitting, key=cost) if fitting else min(found, key=measure)
 
