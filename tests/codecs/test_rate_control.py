@@ -123,7 +123,7 @@ class TestNearby:
 
     @given(st.integers(100, 900), st.floats(-0.1, 0.1), st.floats(0.8, 1.25))
     def test_comes_close(self, start, excess, off):
-        """With the curve known to a quarter, a tenth too many or too few is a hundredth after three trials."""
+        """Even with a growth that is a quarter off."""
         base = 1.01
         target = base**start * math.exp(excess)
         growth = off * math.log(base)
