@@ -147,7 +147,7 @@ def _curve_of_report(report: dict[str, Any]) -> dict[str, dict[str, list[float]]
     """The curve of an earlier evaluation, in the form of anchors."""
     means = [mean for mean in report["means"] if mean["psnr"] is not None]
     curve = {name: [mean[name] for mean in means] for name in ("bpp", "psnr")}
-    return {f"{report['codec']} with effort {report['effort']}": curve}
+    return {f"{report['codec']} with effort {report.get('effort', 0)}": curve}
 
 
 def _evaluate(
