@@ -35,11 +35,11 @@ class _Family(NamedTuple):
     describe: str
 
 
-_FAMILIES = {
-    "image": _Family(
-        CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
-    ),
-}
+_IMAGE = _Family(
+    CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
+)
+
+_FAMILIES = {"image": _IMAGE, "image-max": _IMAGE}
 
 
 def available() -> tuple[str, ...]:

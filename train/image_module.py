@@ -112,6 +112,7 @@ class ImageTraining(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the network again."""
+        checkpoint["network_family"] = self.network.family
         checkpoint["network_config"] = dict(self.network.config)
         checkpoint["lambda_range"] = (self.lambda_min, self.lambda_max)
 

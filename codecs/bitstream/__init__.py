@@ -9,10 +9,12 @@ from latentpress.codecs.bitstream.container import (
     MAGIC,
     CodecId,
     Container,
+    CutContainer,
     Preamble,
     Section,
     SectionType,
     read_container,
+    read_cut_container,
     read_preamble,
     write_container,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "CodecId",
     "Container",
     "CorruptStream",
+    "CutContainer",
     "LimitExceeded",
     "Limits",
     "Preamble",
@@ -55,6 +58,7 @@ __all__ = [
     "encode_varint",
     "gaussian_tables",
     "read_container",
+    "read_cut_container",
     "read_preamble",
     "write_container",
 ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.entropy.context import STEPS, ContextModel, step_mask
+from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
 from latentpress.models.quality import QualityGain
 
@@ -37,7 +38,7 @@ class ImageNetwork(nn.Module):
 
     ::
 
-        image -> analysis -> * gain(q) -> y ------------> quantise, 4 steps --> y_hat -> * gain'(q)
+        image -> analysis -> * gain(q) -> y ------------> quantise in steps --> y_hat -> * gain'(q)
                                          |                  ^ mean, scale              -> synthesis -> image
                                          v                  |
                                    hyper analysis       context model
@@ -55,11 +56,12 @@ class ImageNetwork(nn.Module):
         latent_channels: M.
 
     Attributes:
-        config: Arguments of :func:`build_image_network` that make this network again; empty if put together
-            otherwise.
+        family: Which function builds such networks, see :mod:`latentpress.models.image.families`.
+        config: Its arguments that make this network again, as JSON has them; empty if put together otherwise.
     """
 
-    config: Mapping[str, int]
+    family: str
+    config: Mapping[str, Any]
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class ImageNetwork(nn.Module):
         hyper_analysis: HyperAnalysis,
         hyper_prior: HyperPrior,
         hyper_synthesis: HyperSynthesis,
-        context: ContextModel,
+        context: ContextModel | SliceContextModel,
         latent_channels: int,
     ) -> None:
         super().__init__()
@@ -79,6 +81,7 @@ class ImageNetwork(nn.Module):
         self.hyper_synthesis = hyper_synthesis
         self.context = context
         self.latent_channels = latent_channels
+        self.family = "image"
         self.config = {}
         self.gain = QualityGain(latent_channels, first=-INITIAL_LOG_GAIN, last=INITIAL_LOG_GAIN)
         self.inverse_gain = QualityGain(latent_channels, first=INITIAL_LOG_GAIN, last=-INITIAL_LOG_GAIN)
@@ -97,19 +100,13 @@ class ImageNetwork(nn.Module):
 
         height, width = y.shape[1:3]
         features = self.hyper_synthesis(round_with_gradient(z), quality)[:, :height, :width]
-        y_hat = torch.zeros_like(y)
-        mean = torch.zeros_like(y)
-        raw_scale = torch.zeros_like(y)
-        for step in range(STEPS):
-            prediction = self.context(step, features, y_hat)
-            mask = step_mask(step, height, width, self.latent_channels, y.device)
-            mean = torch.where(mask, prediction.mean, mean)
-            raw_scale = torch.where(mask, prediction.raw_scale, raw_scale)
-            decoded = round_with_gradient(y - prediction.mean) + prediction.mean
-            y_hat = torch.where(mask, decoded, y_hat)
-        y_bits = gaussian_bits(self._rate_proxy(y - mean), scale_from_raw(raw_scale)).sum(dim=(1, 2, 3))
+        latent = self.context.quantise(features, y, round_with_gradient)
+        bits = gaussian_bits(self._rate_proxy(y - latent.mean), scale_from_raw(latent.raw_scale))
+        if latent.coded is not None:
+            bits = bits * latent.coded
+        y_bits = bits.sum(dim=(1, 2, 3))
 
-        image_hat = self.synthesis(y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
+        image_hat = self.synthesis(latent.y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
         return ImageNetworkOutput(image_hat, y_bits, z_bits)
 
     def _rate_proxy(self, x: Tensor) -> Tensor:

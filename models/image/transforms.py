@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.layers import DepthConvBlock, Downsample, Upsample, depth_to_space, space_to_depth
+from latentpress.models.mlic.design import TokenMixingDesign
+from latentpress.models.mlic.token_mixing import TokenMixingBlock
 from latentpress.models.quality import QualityGain
 
 PATCH = 8
@@ -20,8 +22,8 @@ class AnalysisTransform(nn.Module):
 
     ::
 
-        image (B,H,W,3) -> 8x8 pixels to channels -> 1x1 -> [block] x depth -> * gain(quality)
-          -> downsample -> [block] x deep_depth -> 1x1 -> y (B,H/16,W/16,M)
+        image (B,H,W,3) -> 8x8 pixels to channels -> 1x1 -> [block] x depth -> [mixer] -> * gain(quality)
+          -> downsample -> [block] x deep_depth -> [mixer] -> 1x1 -> y (B,H/16,W/16,M)
 
     Args:
         channels: Width at 1/8 of the resolution.
@@ -29,6 +31,7 @@ class AnalysisTransform(nn.Module):
         latent_channels: M.
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
+        token_mixing: How many mixers there are besides; None for none.
 
     Example:
         >>> g_a = AnalysisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -37,7 +40,13 @@ class AnalysisTransform(nn.Module):
     """
 
     def __init__(
-        self, channels: int, deep_channels: int, latent_channels: int, depth: int, deep_depth: int
+        self,
+        channels: int,
+        deep_channels: int,
+        latent_channels: int,
+        depth: int,
+        deep_depth: int,
+        token_mixing: TokenMixingDesign | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(3 * PATCH * PATCH, channels)
@@ -46,6 +55,7 @@ class AnalysisTransform(nn.Module):
         self.down = Downsample(channels, deep_channels)
         self.deep_blocks = nn.ModuleList(DepthConvBlock(deep_channels) for _ in range(deep_depth))
         self.head = nn.Linear(deep_channels, latent_channels)
+        self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
         """Analyses a picture.
@@ -58,10 +68,10 @@ class AnalysisTransform(nn.Module):
             y, ``(B, H/16, W/16, M)``, float32 whatever the precision inside.
         """
         x = self.stem(space_to_depth(image - 0.5, PATCH))
-        for block in self.blocks:
+        for block in (*self.blocks, *self.mixers):
             x = block(x)
         x = self.down(x * self.gain(quality)[:, None, None, :].to(x.dtype))
-        for block in self.deep_blocks:
+        for block in (*self.deep_blocks, *self.deep_mixers):
             x = block(x)
         # Large coefficients need more than bfloat16's 8 bits of mantissa.
         with torch.autocast(x.device.type, enabled=False):
@@ -73,8 +83,8 @@ class SynthesisTransform(nn.Module):
 
     ::
 
-        y (B,h,w,M) -> 1x1 -> [block] x deep_depth -> upsample -> * gain(quality) -> [block] x depth
-          -> 1x1 -> channels to 8x8 pixels -> image (B,16h,16w,3)
+        y (B,h,w,M) -> 1x1 -> [mixer] -> [block] x deep_depth -> upsample -> * gain(quality) -> [mixer]
+          -> [block] x depth -> 1x1 -> channels to 8x8 pixels -> image (B,16h,16w,3)
 
     Args:
         channels: Width at 1/8 of the resolution.
@@ -82,6 +92,7 @@ class SynthesisTransform(nn.Module):
         latent_channels: M.
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
+        token_mixing: How many mixers there are besides; None for none.
 
     Example:
         >>> g_s = SynthesisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -90,7 +101,13 @@ class SynthesisTransform(nn.Module):
     """
 
     def __init__(
-        self, channels: int, deep_channels: int, latent_channels: int, depth: int, deep_depth: int
+        self,
+        channels: int,
+        deep_channels: int,
+        latent_channels: int,
+        depth: int,
+        deep_depth: int,
+        token_mixing: TokenMixingDesign | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(latent_channels, deep_channels)
@@ -99,6 +116,7 @@ class SynthesisTransform(nn.Module):
         self.gain = QualityGain(channels)
         self.blocks = nn.ModuleList(DepthConvBlock(channels) for _ in range(depth))
         self.head = nn.Linear(channels, 3 * PATCH * PATCH)
+        self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         """Synthesises a picture.
@@ -112,10 +130,20 @@ class SynthesisTransform(nn.Module):
         """
         with torch.autocast(y.device.type, enabled=False):
             x = self.stem(y)
-        for block in self.deep_blocks:
+        for block in (*self.deep_mixers, *self.deep_blocks):
             x = block(x)
         x = self.up(x)
         x = x * self.gain(quality)[:, None, None, :].to(x.dtype)
-        for block in self.blocks:
+        for block in (*self.mixers, *self.blocks):
             x = block(x)
         return depth_to_space(self.head(x), PATCH).float() + 0.5
+
+
+def _mixers(
+    channels: int, deep_channels: int, token_mixing: TokenMixingDesign | None
+) -> tuple[nn.ModuleList, nn.ModuleList]:
+    wanted = token_mixing or TokenMixingDesign(0, 0)
+    return (
+        nn.ModuleList(TokenMixingBlock(channels) for _ in range(wanted.blocks)),
+        nn.ModuleList(TokenMixingBlock(deep_channels) for _ in range(wanted.deep_blocks)),
+    )

@@ -1,0 +1,78 @@
+"""What every model of a latent's distribution offers, to training and to a coder.
+
+::
+
+    training   quantise(features, y, rounding)  -> decoded latent, means and scales, all at once
+    coding     code(features, exchange)         -> decoded latent, after an exchange of symbols for each step
+
+Both go through the same steps: what a step predicts may depend on all that was decoded before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+Rounding = Callable[[Tensor], Tensor]
+"""From residuals to what is coded of them, element by element, in the shape of its argument."""
+
+
+class QuantisedLatent(NamedTuple):
+    """A latent as the steps leave it, ``(B, h, w, M)`` each.
+
+    Attributes:
+        y_hat: What a decoder has.
+        mean: What each element was predicted to be in its step.
+        raw_scale: How sure that was, see ``gaussian.scale_from_raw``.
+        coded: One where an element is coded and zero where it takes its mean; None if all are coded.
+    """
+
+    y_hat: Tensor
+    mean: Tensor
+    raw_scale: Tensor
+    coded: Tensor | None = None
+
+
+class CodingStep(NamedTuple):
+    """Elements that are coded together, ``(n,)`` each, of one latent ``(h, w, M)``.
+
+    Attributes:
+        positions: Their places in the flattened latent, int64, rising.
+        mean: Integers in fixed-point units, float64.
+        raw_scale: The same; decides the elements' tables.
+        part: Which part of the stream they are in, never falling.
+    """
+
+    positions: Tensor
+    mean: Tensor
+    raw_scale: Tensor
+    part: int = 0
+
+
+Exchange = Callable[[CodingStep], Tensor]
+"""Codes or decodes the elements of a step and returns their residuals in fixed-point units, ``(n,)`` float64."""
+
+
+class LatentModel(Protocol):
+    """A model of the distribution of y, given features of the hyperprior.
+
+    Attributes:
+        parts: Parts of a stream; it can be cut after each.
+        max_positions: The largest map it is exact for, in positions; None for any.
+    """
+
+    parts: int
+    max_positions: int | None
+
+    def quantise(self, features: Tensor, y: Tensor, rounding: Rounding) -> QuantisedLatent:
+        """Quantises latents ``(B, h, w, M)``; features are ``(B, h, w, C)``."""
+
+    def code(self, features: Tensor, exchange: Exchange) -> Tensor:
+        """Goes through the steps of one latent and returns it decoded, ``(1, h, w, M)``, in units.
+
+        Args:
+            features: ``(1, h, w, C)``, in units.
+            exchange: Called once a step, in order.
+        """
