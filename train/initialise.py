@@ -41,7 +41,7 @@ class PrincipalComponents(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Initialises the network, alike on all devices."""
-        if trainer.global_step or module.init_from is not None:
+        if trainer.global_step or getattr(module, "init_from", None) is not None:
             return
         batches = (batch.image for batch in trainer.train_dataloader)
         crops: list[Tensor] = []
