@@ -80,7 +80,7 @@ class Part(NamedTuple):
 
 
 def join_parts(fields: bytes, parts: Sequence[tuple[bytes, int]]) -> bytes:
-    """Makes a payload.
+    r"""Makes a payload.
 
     Args:
         fields: Of the header.
@@ -88,7 +88,7 @@ def join_parts(fields: bytes, parts: Sequence[tuple[bytes, int]]) -> bytes:
 
     Example:
         >>> join_parts(b"h", [(b"core", 1), (b"rest", 2)])
-        b'h\\x01\\x00\\x00\\x00\\x04core\\x02\\x00\\x00\\x00rest'
+        b'h\x01\x00\x00\x00\x04core\x02\x00\x00\x00rest'
     """
     pieces = [fields]
     for number, (data, checksum) in enumerate(parts):

@@ -9,8 +9,9 @@
                      symbols + mean -> y_hat
 
 Which elements a step has, and how many steps there are, is the context model's matter, see
-:class:`~latentpress.models.entropy.latent_model.LatentModel`. A model may have its steps in several parts, each
-with a range coder and a checksum of its own: what is decoded of the first is a latent even if the rest is lost.
+:class:`~latentpress.models.entropy.latent_model.LatentModel`. A model may have its steps in several parts,
+each with a range coder and a checksum of its own: what is decoded of the first is a latent even if the rest
+is lost.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ that price. Less was better where several values were tried, see docs/training.m
 _LARGEST_CHOICE = 32
 
 _Exchange = Callable[[Tensor, Tensor | None, int], NDArray[np.int32] | None]
-"""Codes or decodes symbols: raw scales, in the encoder what to code, and the part. None if the part is lost."""
+"""Codes symbols, given raw scales, in the encoder what to code, and the part. None if the part is lost."""
 
 
 class Observation(NamedTuple):

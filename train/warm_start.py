@@ -1,10 +1,10 @@
 """Starts a network from the weights of another one, as far as they fit.
 
-The transforms and the hyperprior of ``image`` and ``image-max`` have the same shapes, so training of the larger
-codec need not begin from noise. The entropy models differ. A slice-wise one codes channels in their order, so
-before they are taken over, the other network's latent channels are sorted by ISCS: the core, which is what most
-of the picture's energy is in, comes first, and auxiliary channels follow. The transforms compute the same picture
-before and after.
+The transforms and the hyperprior of ``image`` and ``image-max`` have the same shapes, so training of the
+larger codec need not begin from noise. The entropy models differ. A slice-wise one codes channels in their
+order, so before they are taken over, the other network's latent channels are sorted by ISCS: the core, which
+is what most of the picture's energy is in, comes first, and auxiliary channels follow. The transforms compute
+the same picture before and after.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def sort_latent(network: ImageNetwork, core: int) -> Tensor:
     """Sorts the latent channels of a trained network: core first, then auxiliary ones.
 
     Args:
-        network: Changed in place. Transforms and hyperprior compute what they did, the entropy model does not.
+        network: Changed in place. Transforms and hyperprior compute what they did, but for the order of
+            channels; the entropy model does not.
         core: Channels of the core.
 
     Returns:

@@ -52,7 +52,7 @@ class CodingStep(NamedTuple):
 
 
 Exchange = Callable[[CodingStep], Tensor]
-"""Codes or decodes the elements of a step and returns their residuals in fixed-point units, ``(n,)`` float64."""
+"""Codes or decodes the elements of a step; returns their residuals in fixed-point units, ``(n,)`` float64."""
 
 
 class LatentModel(Protocol):

@@ -37,8 +37,8 @@ def build_image_max_network(
 ) -> ImageNetwork:
     """Puts the network with the slice-wise entropy model together.
 
-    Transforms and hyperprior have the shapes that :func:`~latentpress.models.image.network.build_image_network`
-    gives them, so trained ones fit.
+    Transforms and hyperprior have the shapes of those of
+    :func:`~latentpress.models.image.network.build_image_network`, so trained ones fit.
 
     Args:
         channels: Width of the transforms at 1/8 of the resolution.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
-from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
+from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.quality import QualityGain
 
 # Initial gains follow the theory of uniform quantisation: the step shrinks with the square root of lambda.

@@ -1,9 +1,9 @@
 """Attention as operations without parameters, each on real numbers and, equally, on integers.
 
 What a probability table depends on must come out the same on every machine. Attention can, because its
-parts are sums of products, which are exact on integers, and quotients, of which IEEE arithmetic says what they
-are. The exponential is the one function that differs between libraries; here it is either a table of powers
-of two, or replaced by a feature map that is piecewise linear.
+parts are sums of products, which are exact on integers, and quotients, of which IEEE arithmetic says what
+they are. The exponential is the one function that differs between libraries; here it is either a table of
+powers of two, or replaced by a feature map that is piecewise linear.
 
 ::
 
@@ -50,7 +50,7 @@ _QUOTIENT_EXACT = 2**51
 def rounded_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
     """``floor(a / b + 1/2)``, exactly.
 
-    If ``a / b + 1/2`` is no integer, it is at least ``1 / 2b`` away from one, and the two roundings of float64
+    If ``a / b + 1/2`` is no integer, it is at least ``1 / 2b`` away from one. The two roundings of float64
     move it by at most ``(2 |a| / b + 1) 2^-53``, which is less while ``2 (2 |a| + b) < 2^53``. If it is an
     integer, neither rounds.
 
@@ -98,8 +98,8 @@ class LinearAttention(nn.Module):
 
     ::
 
-        keys, values -> for every feature of the keys, the average value it points at     (normalised over positions)
-        queries      -> for every position, the average of those by the query's features  (normalised over features)
+        keys, values -> for every feature of the keys, the average value it points at
+        queries      -> for every position, the average of those by the query's features
 
     The form of Efficient Attention (Shen et al., arXiv 1812.01243), which MLIC++ uses with two softmaxes.
     """

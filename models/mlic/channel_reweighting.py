@@ -1,8 +1,9 @@
 """Channel reweighting (CR): contexts are mixed channel by channel before distributions are made of them.
 
 MLICv2 (arXiv 2504.19119) reweights the global contexts by attention among channels with a gate and a skip
-connection. The scores here are means over positions, see :class:`~latentpress.models.mlic.attention.ChannelAttention`,
-and the gate is a limited rectifier in place of a sigmoid.
+connection. Here the scores are means over positions, see
+:class:`~latentpress.models.mlic.attention.ChannelAttention`, and the gate is a limited rectifier in place of a
+sigmoid.
 """
 
 from __future__ import annotations

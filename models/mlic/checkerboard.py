@@ -1,4 +1,4 @@
-"""The checkerboard: half of all positions are anchors and coded first, the other half sees them as neighbours.
+"""The checkerboard: half of all positions are anchors and coded first, the others see them as neighbours.
 
 ::
 

@@ -133,7 +133,7 @@ class HyperCorrelation(nn.Module):
         nn.init.ones_(self.gate.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps the hyperprior's features ``(B, h, w, channels_in)`` to ``(B, h, columns, C)`` at the anchors."""
+        """Maps features of the hyperprior ``(B, h, w, channels_in)`` to anchors ``(B, h, columns, C)``."""
         anchor, other = split(features)
         found = self.attention(
             _heads(self.query(anchor), self.heads),

@@ -1,5 +1,6 @@
-"""Latent residual prediction: guesses what rounding took away from a latent (Minnen & Singh, arXiv 2007.08739).
+"""Latent residual prediction: guesses what rounding took away from a latent.
 
+Source: Minnen & Singh, arXiv 2007.08739.
 MLIC++ adds ``tanh(...) / 2`` to each decoded slice. The limit is a plain clamp here, which integers have too.
 """
 

@@ -1,8 +1,8 @@
 """Which slices of the latent are coded together, in which order, and what each of them may look at.
 
-ISCS (arXiv 2509.16853) splits the channels into a salient core and auxiliary channels. The core is coded slice
-by slice, each seeing the ones before. Auxiliary slices see the hyperprior and the core, but not each other's
-rounds, so all of them are coded in one stage, at the cost of one slice::
+ISCS (arXiv 2509.16853) splits the channels into a salient core and auxiliary channels. The core is coded
+slice by slice, each seeing the ones before. Auxiliary slices see the hyperprior and the core only, so all of
+them are coded in one stage, at the cost of one slice::
 
     stage  0    1    2    3    4
     slice  0 -> 1 -> 2 -> 3 -> 4 5 6 7

@@ -4,9 +4,9 @@ MLICv2 (arXiv 2504.19119) predicts a map of elements to skip from scales, earlie
 skipped elements take their mean. The decoder predicts the map again, so it must be the same to the last
 element: here it is a comparison of integers.
 
-A skip score starts as "the predicted scale is below a threshold" and learns a correction. MLICv2 trains in two
-stages; here one suffices, because the decision passes its gradient on as if it were a sigmoid, to both sides:
-bits that are saved pull towards skipping, errors of elements whose residual was not zero pull away from it.
+A skip score starts as "the predicted scale is below a threshold" and learns a correction. MLICv2 trains in
+two stages; here the decision passes its gradient on as if it were a sigmoid, to both sides: bits that are
+saved pull towards skipping, errors of elements whose residual was not zero pull away from it.
 """
 
 from __future__ import annotations

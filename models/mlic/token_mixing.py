@@ -1,7 +1,7 @@
 """Simple token mixing (STM): a block of the transforms whose mixing is depthwise and large, after MetaFormer.
 
-MLICv2 (arXiv 2504.19119) replaces residual blocks by these and reports that high rates stop degrading. Here they
-stand behind the DepthConv blocks, start as the identity, and so can be added to trained transforms.
+MLICv2 (arXiv 2504.19119) replaces residual blocks by these and reports that high rates stop degrading. Here
+they stand behind the DepthConv blocks, start as the identity, and so can be added to trained transforms.
 """
 
 from __future__ import annotations
