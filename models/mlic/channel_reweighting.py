@@ -2,8 +2,8 @@
 
 MLICv2 (arXiv 2504.19119) reweights the global contexts by attention among channels with a gate and a skip
 connection. Here the scores are means over positions, see
-:class:`~latentpress.models.mlic.attention.ChannelAttention`, and the gate is a limited rectifier in place of a
-sigmoid.
+:class:`~latentpress.models.mlic.attention.ChannelAttention`, and the gate is a limited rectifier in place of
+a sigmoid.
 """
 
 from __future__ import annotations

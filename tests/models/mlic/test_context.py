@@ -13,7 +13,7 @@ from latentpress.models.mlic.design import LocalAttentionDesign, SliceContextDes
 from latentpress.models.mlic.schedule import SliceSchedule, Stage
 
 ALL = SliceContextDesign(
-    width=8, channel_context=8, local_attention=LocalAttentionDesign(channels=8, heads=2)
+    width=8, channel_context=8, local_attention=LocalAttentionDesign(channels=8, heads=1)
 )
 NONE = SliceContextDesign(8, 8, None, None, None, None, None, None, None)
 OPTIONAL = tuple(field.name for field in dataclasses.fields(SliceContextDesign))[2:]
@@ -22,7 +22,7 @@ GROUPED = SliceSchedule.grouped(4, core=2)
 DESIGNS = {
     "all": ALL,
     "none": NONE,
-    "bias": dataclasses.replace(ALL, local_attention=LocalAttentionDesign(8, 2, "bias")),
+    "bias": dataclasses.replace(ALL, local_attention=LocalAttentionDesign(8, 1, "bias")),
     **{f"without {name}": dataclasses.replace(ALL, **{name: None}) for name in OPTIONAL},
 }
 designs = pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)

@@ -116,7 +116,7 @@ class TestResidualPrediction:
             optimizer.zero_grad()
             error.backward()
             optimizer.step()
-        assert float(error) < 1e-3
+        assert float(error.detach()) < 1e-3
 
 
 class TestSelective:
@@ -166,7 +166,7 @@ def test_token_mixing_reaches_four_positions():
     block = perturbed(TokenMixingBlock(4), 2)
     x = torch.randn(1, 15, 15, 4)
     changed = x.clone()
-    changed[0, 7, 7] += 1
+    changed[0, 7, 7, 0] += 1  # one channel: the norm does not see what moves all alike
     moved = (block(changed) != block(x)).any(-1)[0]
     assert bool(moved[7 - 4, 7 - 4])
     assert not bool(moved[7 - 6].any())
