@@ -6,7 +6,7 @@ Every variant leaves one part out of the complete model, or puts another in its 
 long at a small size. Results are written after each variant, so an interrupted run keeps what it has:
 ``ablation.json``, ``ablation.txt`` and, where matplotlib is installed, ``ablation.png``.
 
-Rates of the curves are likelihoods with true rounding; bytes and seconds are those of real streams on the CPU.
+Rates of the curves are likelihoods with true rounding, bytes and seconds those of real streams on the CPU.
 Short trainings at a small size say which parts help early, not what a part is worth in the end.
 """
 

@@ -1,7 +1,7 @@
 """Short trainings one after the other, for comparing networks: no logging, no checkpoints, one process.
 
-``latentpress train`` trains weights that ship. This trains many variants for minutes each from one decoded pool
-of pictures, and starts quickly: on a GPU the step is recorded as a CUDA graph, but not compiled.
+``latentpress train`` trains weights that ship. This trains many variants for minutes each from one pool of
+decoded pictures, and starts quickly: on a GPU the step is recorded as a CUDA graph, but not compiled.
 """
 
 from __future__ import annotations
