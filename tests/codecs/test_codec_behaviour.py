@@ -62,7 +62,7 @@ def image_subject(codec: Codec, picture) -> Subject:
 SUBJECTS = [
     "tiny image",
     "tiny image-max",
-    *(f"shipped {name}" for name in shipped_weights() if name == "image"),
+    *(f"shipped {name}" for name in shipped_weights() if name.startswith("image")),
 ]
 
 

@@ -84,9 +84,9 @@ def test_models_with_one_part(tiny_codec, pixels):
         tiny_codec.decompress(stream[:-5], partial=True)
 
 
-def test_every_flipped_byte_of_a_cut_stream_is_noticed(tiny_max_codec, stream, core):
+def test_flipped_bytes_of_a_cut_stream_are_noticed(tiny_max_codec, stream, core):
     """The container's checksums are not there; those of the core cover header and symbols."""
-    for place in range(core):
+    for place in (*range(50), *range(50, core, 11)):
         damaged = bytearray(stream[:core])
         damaged[place] ^= 0x04
         try:
