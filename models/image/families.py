@@ -34,6 +34,7 @@ def build_image_max_network(
     schedule: SliceSchedule | None = None,
     context: SliceContextDesign | None = None,
     token_mixing: TokenMixingDesign | None = None,
+    normalisation: str = "none",
 ) -> ImageNetwork:
     """Puts the network with the slice-wise entropy model together.
 
@@ -52,6 +53,7 @@ def build_image_max_network(
         schedule: Which slices are coded when; None for eight slices with a core of four.
         context: Modules of the entropy model; None for all of them, in their usual sizes.
         token_mixing: Token mixing blocks of the transforms; None for none.
+        normalisation: One of :data:`~latentpress.models.image.network.NORMALISATIONS`, for the transforms.
 
     Example:
         >>> import torch
@@ -86,6 +88,7 @@ def build_image_max_network(
         "schedule": _plain(schedule),
         "context": _plain(context),
         "token_mixing": token_mixing and _plain(token_mixing),
+        "normalisation": normalisation,
     }
     return network
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.layers import DepthConvBlock, Downsample, Upsample, depth_to_space, space_to_depth
+from latentpress.models.layers import (
+    DepthConvBlock,
+    Downsample,
+    Normalisation,
+    Upsample,
+    depth_to_space,
+    space_to_depth,
+)
 from latentpress.models.mlic.design import TokenMixingDesign
 from latentpress.models.mlic.token_mixing import TokenMixingBlock
 from latentpress.models.quality import QualityGain
@@ -31,6 +38,7 @@ class AnalysisTransform(nn.Module):
         latent_channels: M.
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
+        normalisation: Of what the blocks' branches see.
         token_mixing: How many mixers there are besides; None for none.
 
     Example:
@@ -46,14 +54,19 @@ class AnalysisTransform(nn.Module):
         latent_channels: int,
         depth: int,
         deep_depth: int,
+        normalisation: Normalisation = nn.Identity,
         token_mixing: TokenMixingDesign | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(3 * PATCH * PATCH, channels)
-        self.blocks = nn.ModuleList(DepthConvBlock(channels) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
+        )
         self.gain = QualityGain(channels)
         self.down = Downsample(channels, deep_channels)
-        self.deep_blocks = nn.ModuleList(DepthConvBlock(deep_channels) for _ in range(deep_depth))
+        self.deep_blocks = nn.ModuleList(
+            DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
+        )
         self.head = nn.Linear(deep_channels, latent_channels)
         self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
 
@@ -92,6 +105,7 @@ class SynthesisTransform(nn.Module):
         latent_channels: M.
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
+        normalisation: Of what the blocks' branches see.
         token_mixing: How many mixers there are besides; None for none.
 
     Example:
@@ -107,14 +121,19 @@ class SynthesisTransform(nn.Module):
         latent_channels: int,
         depth: int,
         deep_depth: int,
+        normalisation: Normalisation = nn.Identity,
         token_mixing: TokenMixingDesign | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(latent_channels, deep_channels)
-        self.deep_blocks = nn.ModuleList(DepthConvBlock(deep_channels) for _ in range(deep_depth))
+        self.deep_blocks = nn.ModuleList(
+            DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
+        )
         self.up = Upsample(deep_channels, channels)
         self.gain = QualityGain(channels)
-        self.blocks = nn.ModuleList(DepthConvBlock(channels) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
+        )
         self.head = nn.Linear(channels, 3 * PATCH * PATCH)
         self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
 
