@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
-from latentpress.models.image.network import ImageNetwork, build_image_network
+from latentpress.models.image.network import NORMALISATIONS, ImageNetwork, build_image_network
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
 from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.mlic.design import SliceContextDesign, TokenMixingDesign
@@ -64,11 +64,11 @@ def build_image_max_network(
     """
     schedule = schedule or SliceSchedule.grouped(8, core=4)
     context = context or SliceContextDesign()
+    widths = (channels, deep_channels, latent_channels, depth, deep_depth)
+    normalise = NORMALISATIONS[normalisation]
     network = ImageNetwork(
-        analysis=AnalysisTransform(channels, deep_channels, latent_channels, depth, deep_depth, token_mixing),
-        synthesis=SynthesisTransform(
-            channels, deep_channels, latent_channels, depth, deep_depth, token_mixing
-        ),
+        analysis=AnalysisTransform(*widths, normalise, token_mixing),
+        synthesis=SynthesisTransform(*widths, normalise, token_mixing),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
         hyper_prior=HyperPrior(hyper_channels),
         hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),
