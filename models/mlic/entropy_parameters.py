@@ -108,6 +108,9 @@ class EntropyParameters(nn.Module):
         self.fuse = nn.Linear(context_channels, width)
         self.block = PositionBlock(width)
         self.head = nn.Linear(width, 2 * channels)
+        # At first every mean is zero, so that trained transforms work with it before it is trained.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, contexts: Sequence[Tensor], dtype: torch.dtype) -> Distribution:
         """Predicts.

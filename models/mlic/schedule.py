@@ -89,13 +89,13 @@ class SliceSchedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SliceSchedule:
-        """The inverse of ``dataclasses.asdict``, also from what JSON makes of it."""
+        """The inverse of ``dataclasses.asdict``, also from what JSON makes of it, or from a YAML file."""
 
         def numbers(values: Sequence[int]) -> tuple[int, ...]:
             return tuple(int(value) for value in values)
 
         stages = tuple(
-            Stage(numbers(stage["slices"]), numbers(stage["sees"]), int(stage["part"]))
+            Stage(numbers(stage["slices"]), numbers(stage.get("sees", ())), int(stage.get("part", 0)))
             for stage in config["stages"]
         )
         return cls(int(config["slices"]), stages)
