@@ -175,7 +175,7 @@ class WindowSoftmax(nn.Module):
         Returns:
             ``(..., heads, D)``.
         """
-        scores = torch.where(inside, scores.float(), -torch.inf)
+        scores = scores.float().masked_fill(~inside, -torch.inf)
         largest = scores.amax(-2, keepdim=True).clamp(min=0).detach()
         weights = torch.exp2(scores - largest)
         total = weights.sum(-2) + torch.exp2(-largest.squeeze(-2))
@@ -195,7 +195,7 @@ class FixedPointWindowSoftmax(nn.Module):
 
     def forward(self, scores: Tensor, values: Tensor, inside: Tensor) -> Tensor:
         """Averages; shapes as for real numbers."""
-        scores = torch.where(inside, scores, scores.new_zeros(()))
+        scores = scores.masked_fill(~inside, 0)
         largest = scores.amax(-2, keepdim=True).clamp_(min=0)
         weights = self.powers(largest - scores) * inside
         total = weights.sum(-2) + self.powers(largest.squeeze(-2))

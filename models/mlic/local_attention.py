@@ -42,21 +42,24 @@ class RotaryScores(nn.Module):
         channels: Channels of a head, a multiple of 4.
     """
 
+    distance: Tensor
+
     def __init__(self, heads: int, channels: int) -> None:
         super().__init__()
         if channels % 4:
             raise ValueError(f"a head must have a multiple of 4 channels, got {channels}")
         self.heads, self.channels = heads, channels
         self.log_base = nn.Parameter(torch.full((heads, 2), math.log(FREQUENCY_BASE)))
+        # Made once: a recorded training step must not copy from the processor's memory.
+        distance = torch.tensor(window_offsets(RADIUS), dtype=torch.float32)
+        self.register_buffer("distance", distance, persistent=False)
 
     def angles(self) -> Tensor:
         """The rotation of every pair of channels, ``(n, heads, channels / 2)``, in radians."""
         pairs = self.channels // 4
-        device = self.log_base.device
-        distance = torch.tensor(window_offsets(RADIUS), dtype=torch.float32, device=device)
-        exponent = torch.arange(pairs, device=device) / pairs
+        exponent = torch.arange(pairs, device=self.log_base.device) / pairs
         frequency = torch.exp(-self.log_base[..., None] * exponent)
-        return (distance[:, None, :, None] * frequency).flatten(2)
+        return (self.distance[:, None, :, None] * frequency).flatten(2)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """Multiplies.
