@@ -17,7 +17,7 @@ is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
-from latentpress.models.entropy.latent_model import CodingStep
+from latentpress.models.entropy.latent_model import CodingStep, LatentModel
 
 SYMBOL_LIMIT = 2**15 - 1
 """Symbols are limited to this magnitude: far beyond any latent, and far inside int32."""
@@ -111,7 +111,7 @@ class LatentCoder:
         self,
         hyper_prior: nn.Module,
         hyper_synthesis: nn.Module,
-        context: Any,
+        context: LatentModel,
         tables: TableSet,
         latent_channels: int,
         hyper_channels: int,
@@ -214,7 +214,7 @@ class LatentCoder:
     @property
     def parts(self) -> int:
         """Parts of a coded latent."""
-        return int(self.context.parts)
+        return self.context.parts
 
     @property
     def max_positions(self) -> int | None:

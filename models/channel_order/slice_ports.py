@@ -71,7 +71,9 @@ class SlicePorts(ImagePorts):
 
     @staticmethod
     def _half_ports(half: Any, own: tuple[int, ...]) -> Iterator[Port]:
-        writers = [(half.parameters_of.head, (0, len(own)))]  # means, then raw scales
+        writers: list[tuple[nn.Module, tuple[int, ...]]] = [
+            (half.parameters_of.head, (0, len(own)))
+        ]  # means, then raw scales
         if half.selective is not None:
             writers.append((half.selective.head, (0,)))
         if half.residual_prediction is not None:

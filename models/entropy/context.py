@@ -90,9 +90,9 @@ class ContextModel(nn.Module):
 
     def __init__(self, channels: int, latent_channels: int, depth: int) -> None:
         super().__init__()
-        self.latent_channels = latent_channels
         if latent_channels % STEPS:
             raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
+        self.latent_channels = latent_channels
         self.adaptors = nn.ModuleList(
             nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
         )

@@ -1,4 +1,4 @@
-"""What every model of a latent's distribution offers, to training and to a coder.
+"""What every model of a latent's distribution offers to training, to refinement and to a coder.
 
 ::
 

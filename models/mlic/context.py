@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,7 @@ class SliceContextModel(nn.Module):
         width = features.shape[2]
         slices: list[Tensor] = []
         for number, stage in enumerate(self.schedule.stages):
-            network = self.stages[number]
+            network = cast(SliceStage, self.stages[number])
             channels = self.channels_of(number)
             seen = torch.cat([slices[k] for k in stage.sees], dim=-1) if stage.sees else None
             context = network.prepare(features, seen)
