@@ -261,7 +261,8 @@ class LatentCoder:
             symbols = exchange(step.raw_scale, residual, step.part)
             if symbols is None:
                 return torch.zeros_like(step.mean)
-            return torch.from_numpy(symbols).to(device).double() * UNIT
+            decoded: Tensor = torch.from_numpy(symbols).to(device).double() * UNIT
+            return decoded
 
         y_hat = self.context.code(features, exchange_step)
         result: Tensor = (y_hat * (1 / UNIT)).float()

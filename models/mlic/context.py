@@ -60,7 +60,7 @@ class SliceContextModel(nn.Module):
             raise ValueError(f"{latent_channels} channels cannot be shared by {schedule.slices} slices")
         self.schedule = schedule
         self.parts = schedule.parts
-        self.max_positions = MAX_POSITIONS
+        self.max_positions: int | None = MAX_POSITIONS
         self.latent_channels = latent_channels
         self.slice_channels = latent_channels // schedule.slices
         self.stages = nn.ModuleList(
