@@ -2,9 +2,8 @@
 
 The transforms and the hyperprior of ``image`` and ``image-max`` have the same shapes, so training of the
 larger codec need not begin from noise. The entropy models differ. A slice-wise one codes channels in their
-order, so before they are taken over, the other network's latent channels are sorted by ISCS: the core, which
-is what most of the picture's energy is in, comes first, and auxiliary channels follow. The transforms compute
-the same picture before and after.
+order, so before they are taken over, the other network's latent channels are sorted as ISCS does: the salient
+core comes first, and auxiliary channels follow. The transforms compute the same picture before and after.
 """
 
 from __future__ import annotations
