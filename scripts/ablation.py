@@ -56,12 +56,12 @@ class Size(NamedTuple):
     context_channels: int
 
 
-SIZES: Mapping[str, tuple[Size, int]] = {
-    "tiny": (Size(16, 16, 16, 1, 1, 4, 8, 8), 8),
-    "small": (Size(128, 192, 128, 2, 1, 64, 96, 128), 64),
-    "shipped": (Size(288, 384, 256, 4, 2, 128, 192, 256), 128),
+SIZES: Mapping[str, tuple[Size, int, int]] = {
+    "tiny": (Size(16, 16, 16, 1, 1, 4, 8, 8), 16, 8),
+    "small": (Size(128, 192, 128, 2, 1, 64, 96, 128), 128, 32),
+    "shipped": (Size(288, 384, 256, 4, 2, 128, 192, 256), 224, 64),
 }
-"""Sizes by name, each with the width of the slice-wise entropy model."""
+"""Sizes by name, each with the widths of the slice-wise entropy model and of its contexts."""
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
     COMPLETE: {},
@@ -91,15 +91,16 @@ def build_variant(name: str, size: str) -> ImageNetwork:
         True
     """
     change = dict(PARTS[name])
-    widths, entropy_width = SIZES[size]
+    widths, entropy_width, context_width = SIZES[size]
     if change.pop("family", None) == "image":
         return build_image_network(**widths._asdict(), context_depth=2)
-    half = max(8, entropy_width // 2)
-    heads = max(1, half // 16)
+    heads = max(1, context_width // 16)
     position = change.pop("position", "rotary")
-    complete = SliceContextDesign(entropy_width, half, LocalAttentionDesign(half, heads, position))
+    complete = SliceContextDesign(
+        entropy_width, context_width, LocalAttentionDesign(context_width, heads, position)
+    )
     for part in ("inter_slice", "intra_slice", "hyper_correlation"):
-        wanted = dataclasses.replace(getattr(complete, part), channels=half, heads=heads)
+        wanted = dataclasses.replace(getattr(complete, part), channels=context_width, heads=heads)
         complete = dataclasses.replace(complete, **{part: wanted})
     token_mixing = change.pop("token_mixing", TokenMixingDesign(1, 1))
     schedule = SliceSchedule.serial(8) if change.pop("serial", False) else SliceSchedule.grouped(8, 4)

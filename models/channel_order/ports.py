@@ -299,7 +299,7 @@ def ports_of(model: nn.Module) -> LatentPorts:
     names = {name for name, _ in model.named_children()}
     if {"analysis", "synthesis", "hyper_analysis", "context", "gain", "inverse_gain"} <= names:
         context: Any = model.context
-        if {name for name, _ in context.named_children()} == {"stages"}:
+        if "stages" in {name for name, _ in context.named_children()}:
             from latentpress.models.channel_order.slice_ports import SlicePorts
 
             return SlicePorts(model)

@@ -12,6 +12,7 @@ from latentpress.models.entropy.latent_model import CodingStep, Exchange, Quanti
 from latentpress.models.mlic.attention import MAX_POSITIONS
 from latentpress.models.mlic.checkerboard import Halves, merge, split
 from latentpress.models.mlic.design import SliceContextDesign
+from latentpress.models.mlic.entropy_parameters import PositionBlock
 from latentpress.models.mlic.schedule import SliceSchedule
 from latentpress.models.mlic.selective import coded_share
 from latentpress.models.mlic.stage import SliceStage, StagePrediction
@@ -63,6 +64,7 @@ class SliceContextModel(nn.Module):
         self.max_positions: int | None = MAX_POSITIONS
         self.latent_channels = latent_channels
         self.slice_channels = latent_channels // schedule.slices
+        self.blocks = nn.ModuleList(PositionBlock(design.width) for _ in range(design.shared_blocks))
         self.stages = nn.ModuleList(
             SliceStage(
                 feature_channels,
@@ -149,9 +151,9 @@ class SliceContextModel(nn.Module):
             channels = self.channels_of(number)
             seen = torch.cat([slices[k] for k in stage.sees], dim=-1) if stage.sees else None
             context = network.prepare(features, seen)
-            prediction = network.predict_anchor(context)
+            prediction = network.predict_anchor(context, self.blocks)
             anchor = network.anchor.decoded(prediction, visit(channels, 0, prediction))
-            prediction = network.predict_other(context, anchor)
+            prediction = network.predict_other(context, anchor, self.blocks)
             other = network.other.decoded(prediction, visit(channels, 1, prediction))
             slices += merge(Halves(anchor, other), width).split(self.slice_channels, dim=-1)
         return torch.cat(slices, dim=-1)

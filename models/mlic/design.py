@@ -97,9 +97,12 @@ class SliceContextDesign:
         hyper_correlation: Global context of the first slice, from the hyperprior.
         residual_prediction: Correction of the rounding.
         selective: Skipping of elements that are not worth their bits.
+        own_blocks: Blocks that each half of each stage has for itself.
+        shared_blocks: Blocks behind them that all stages and halves share: computation without weights, which
+            short trainings make more of.
     """
 
-    width: int = 128
+    width: int = 224
     channel_context: int = 64
     local_attention: LocalAttentionDesign | None = field(default_factory=LocalAttentionDesign)
     inter_slice: GlobalContextDesign | None = field(default_factory=GlobalContextDesign)
@@ -108,6 +111,8 @@ class SliceContextDesign:
     hyper_correlation: GlobalContextDesign | None = field(default_factory=GlobalContextDesign)
     residual_prediction: ResidualPredictionDesign | None = field(default_factory=ResidualPredictionDesign)
     selective: SelectiveDesign | None = field(default_factory=SelectiveDesign)
+    own_blocks: int = 0
+    shared_blocks: int = 2
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SliceContextDesign:

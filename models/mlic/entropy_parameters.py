@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -90,12 +90,13 @@ class EntropyParameters(nn.Module):
 
     ::
 
-        contexts -> 1x1 -> block -> hidden -> 1x1 -> mean, raw scale
+        contexts -> 1x1 -> [own block] -> [shared block] -> hidden -> 1x1 -> mean, raw scale
 
     Args:
         context_channels: Channels of all contexts together.
         width: Channels inside.
         channels: Channels of the slice.
+        blocks: How many blocks of its own it has.
 
     Example:
         >>> layer = EntropyParameters(5, 8, 4)
@@ -103,23 +104,28 @@ class EntropyParameters(nn.Module):
         torch.Size([1, 3, 2, 4])
     """
 
-    def __init__(self, context_channels: int, width: int, channels: int) -> None:
+    def __init__(self, context_channels: int, width: int, channels: int, blocks: int = 1) -> None:
         super().__init__()
         self.fuse = nn.Linear(context_channels, width)
-        self.block = PositionBlock(width)
+        self.blocks = nn.ModuleList(PositionBlock(width) for _ in range(blocks))
         self.head = nn.Linear(width, 2 * channels)
         # At first every mean is zero, so that trained transforms work with it before it is trained.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, contexts: Sequence[Tensor], dtype: torch.dtype) -> Distribution:
+    def forward(
+        self, contexts: Sequence[Tensor], dtype: torch.dtype, shared: Iterable[nn.Module] = ()
+    ) -> Distribution:
         """Predicts.
 
         Args:
             contexts: ``(..., c)`` each.
             dtype: Of the result; full precision, whatever is used inside.
+            shared: Blocks that others use as well.
         """
-        hidden = self.block(self.fuse(torch.cat([x.to(contexts[0].dtype) for x in contexts], dim=-1)))
+        hidden = self.fuse(torch.cat([x.to(contexts[0].dtype) for x in contexts], dim=-1))
+        for block in (*self.blocks, *shared):
+            hidden = block(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             mean, raw_scale = self.head(hidden.to(dtype)).chunk(2, dim=-1)
         return Distribution(mean, raw_scale, hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -131,26 +132,34 @@ class SliceStage(nn.Module):
             known = torch.cat((features, contexts.to(features.dtype)), dim=-1)
         return StageContext(*split(known), features, seen)
 
-    def predict_anchor(self, context: StageContext) -> StagePrediction:
-        """The first pass, from nothing of these slices."""
+    def predict_anchor(self, context: StageContext, shared: Iterable[nn.Module] = ()) -> StagePrediction:
+        """The first pass, from nothing of these slices.
+
+        Args:
+            context: What is known before the stage.
+            shared: Blocks that all stages use.
+        """
         contexts = [context.anchor]
         if self.hyper_correlation is not None:
             contexts.append(self.hyper_correlation(context.features))
-        return self.anchor(contexts, _full_precision(context))
+        return self.anchor(contexts, _full_precision(context), shared)
 
-    def predict_other(self, context: StageContext, anchor: Tensor) -> StagePrediction:
+    def predict_other(
+        self, context: StageContext, anchor: Tensor, shared: Iterable[nn.Module] = ()
+    ) -> StagePrediction:
         """The second pass.
 
         Args:
             context: As for the first pass.
             anchor: Decoded anchors of these slices, ``(B, h, columns, channels)``.
+            shared: Blocks that all stages use.
         """
         contexts = [context.other]
         if self.local_attention is not None:
             contexts.append(self.local_attention(context.other, anchor, context.features.shape[2]))
         if self.intra_slice is not None and context.seen is not None:
             contexts.append(self.intra_slice(context.seen, anchor))
-        return self.other(contexts, _full_precision(context))
+        return self.other(contexts, _full_precision(context), shared)
 
 
 class _Half(nn.Module):
@@ -158,7 +167,7 @@ class _Half(nn.Module):
 
     def __init__(self, context_channels: int, channels: int, design: SliceContextDesign) -> None:
         super().__init__()
-        self.parameters_of = EntropyParameters(context_channels, design.width, channels)
+        self.parameters_of = EntropyParameters(context_channels, design.width, channels, design.own_blocks)
         self.selective: SelectiveCompression | None = None
         self.residual_prediction: ResidualPrediction | None = None
         if design.selective:
@@ -168,8 +177,10 @@ class _Half(nn.Module):
                 design.width, channels, design.residual_prediction.width
             )
 
-    def forward(self, contexts: list[Tensor], dtype: torch.dtype) -> StagePrediction:
-        mean, raw_scale, hidden = self.parameters_of(contexts, dtype)
+    def forward(
+        self, contexts: list[Tensor], dtype: torch.dtype, shared: Iterable[nn.Module]
+    ) -> StagePrediction:
+        mean, raw_scale, hidden = self.parameters_of(contexts, dtype, shared)
         score = self.selective(hidden, raw_scale) if self.selective is not None else None
         return StagePrediction(mean, raw_scale, hidden, score)
 

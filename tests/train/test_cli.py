@@ -20,7 +20,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 EXPERIMENTS = sorted(CONFIGS.rglob("*.yaml"))
 
 # A setting of a network by the end of its name, and the most of it that is quick.
-SMALL = {"channels": 8, "width": 8, "depth": 1, "channel_context": 8, "heads": 1}
+SMALL = {"channels": 8, "width": 8, "depth": 1, "channel_context": 8, "heads": 1, "blocks": 1}
 
 
 def shrunk(settings: dict[str, Any], prefix: str) -> Iterator[str]:

@@ -16,12 +16,14 @@ ALL = SliceContextDesign(
     width=8, channel_context=8, local_attention=LocalAttentionDesign(channels=8, heads=1)
 )
 NONE = SliceContextDesign(8, 8, None, None, None, None, None, None, None)
-OPTIONAL = tuple(field.name for field in dataclasses.fields(SliceContextDesign))[2:]
+OPTIONAL = tuple(field.name for field in dataclasses.fields(SliceContextDesign))[2:9]
 GROUPED = SliceSchedule.grouped(4, core=2)
 
 DESIGNS = {
     "all": ALL,
     "none": NONE,
+    "own blocks": dataclasses.replace(ALL, own_blocks=1, shared_blocks=0),
+    "both kinds of blocks": dataclasses.replace(ALL, own_blocks=1, shared_blocks=1),
     "bias": dataclasses.replace(ALL, local_attention=LocalAttentionDesign(8, 1, "bias")),
     **{f"without {name}": dataclasses.replace(ALL, **{name: None}) for name in OPTIONAL},
 }
