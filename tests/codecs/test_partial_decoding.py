@@ -172,6 +172,15 @@ def test_threads(tiny_max_codec, picture):
     assert found[0] == found[1]
 
 
+def test_effort(tiny_max_codec, picture):
+    """Refinement goes through the slice-wise model as well."""
+    small = picture(64, 96)
+    plain, refined = (tiny_max_codec.compress(small, quality=60, effort=effort) for effort in (0, 2))
+    before, after = (tiny_max_codec.decompress(data) for data in (plain, refined))
+    assert len(refined) <= len(plain)
+    assert error(after, small) < error(before, small)
+
+
 def test_selective_compression_codes_fewer_symbols(tiny_max_codec, pixels):
     counted = 0
 
