@@ -117,10 +117,26 @@ def tiny_max_network(seed: int) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_max_codec():
+    return max_codec(tiny_max_network(seed=2))
+
+
+@pytest.fixture(scope="session")
+def patient_max_codec():
+    """The same, but all elements are coded, whatever their random scales."""
+    import torch
+
+    network = tiny_max_network(seed=2)
+    with torch.no_grad():
+        for stage in network.context.stages:
+            for half in (stage.anchor, stage.other):
+                half.selective.head.bias -= 1
+    return max_codec(network)
+
+
+def max_codec(network: Any) -> Any:
     from latentpress.codecs.image import ImageCodec
     from latentpress.train.export import export_image
 
-    network = tiny_max_network(seed=2)
     return ImageCodec(export_image(network.config, network.state_dict(), family=network.family))
 
 

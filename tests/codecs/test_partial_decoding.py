@@ -172,11 +172,11 @@ def test_threads(tiny_max_codec, picture):
     assert found[0] == found[1]
 
 
-def test_effort(tiny_max_codec, picture):
+def test_effort(patient_max_codec, picture):
     """Refinement goes through the slice-wise model as well."""
     small = picture(64, 96)
-    plain, refined = (tiny_max_codec.compress(small, quality=60, effort=effort) for effort in (0, 2))
-    before, after = (tiny_max_codec.decompress(data) for data in (plain, refined))
+    plain, refined = (patient_max_codec.compress(small, quality=60, effort=effort) for effort in (0, 2))
+    before, after = (patient_max_codec.decompress(data) for data in (plain, refined))
     assert len(refined) <= len(plain)
     assert error(after, small) < error(before, small)
 
