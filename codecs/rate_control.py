@@ -84,7 +84,7 @@ def search_nearby(
 
     Example:
         >>> search_nearby(lambda s: s, lambda r: 1.01**r, 100.0, 400, 0.012, 1000, 3)
-        [400, 450, 462]
+        [400, 451, 460]
     """
     results = []
     inside: tuple[int, float] | None = None
