@@ -291,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
     device = torch.device(options.device)
     if device.type == "cuda":
-        # As in real training: matrix products outside autocast may use TF32 there; the CPU's codec never does.
+        # As in real training, matrix products outside autocast may use TF32; the CPU's codec never does.
         torch.set_float32_matmul_precision("high")
     data = ImageDataModule(options.data, crop_size=options.crop_size)
     pool = data.build_pool(device)
