@@ -17,6 +17,8 @@ from latentpress.codecs.bitstream import (
     CodecId,
     Container,
     CorruptStream,
+    CutContainer,
+    LimitExceeded,
     Limits,
     SectionType,
     TableSet,
@@ -24,17 +26,19 @@ from latentpress.codecs.bitstream import (
     encode_varint,
     information_bits,
     read_container,
+    read_cut_container,
     write_container,
 )
-from latentpress.codecs.image_payload import ImageHeader, read_image_header
+from latentpress.codecs.image_payload import ImageHeader, join_parts, read_image_header, read_parts
 from latentpress.codecs.image_refinement import ImageRefiner
 from latentpress.codecs.image_trials import Trial, Trials, to_uint8
-from latentpress.codecs.latent_coder import LatentCoder, Observation
+from latentpress.codecs.latent_coder import CodedPart, LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import UNIT, convert
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
-from latentpress.models.image.network import ImageNetwork, build_image_network
+from latentpress.models.image.families import FAMILIES, build_from_config
+from latentpress.models.image.network import ImageNetwork
 from latentpress.models.image.transforms import STRIDE
 from latentpress.models.quality import QUALITY_MAX
 
@@ -46,6 +50,9 @@ METADATA_SECTIONS = {"icc": SectionType.ICC, "exif": SectionType.EXIF, "xmp": Se
 
 DEFAULT_QUALITY = 50.0
 
+CHECKSUM_BYTES = 4
+"""Of the container's sections, and of the payload's parts."""
+
 
 class ImageCodec(Codec):
     """Compresses pictures of any size, RGB or grey.
@@ -56,7 +63,7 @@ class ImageCodec(Codec):
         container -> payload -> range coder + integer networks -> y_hat -> synthesis -> crop -> picture
 
     Args:
-        weights: A weight file of the family ``image``.
+        weights: A weight file of one of :data:`~latentpress.models.image.families.FAMILIES`.
         device: Where the networks run.
 
     Example:
@@ -71,7 +78,7 @@ class ImageCodec(Codec):
     name = "image"
 
     def __init__(self, weights: WeightFile, device: torch.device | str = "cpu") -> None:
-        if weights.family != self.name:
+        if weights.family not in FAMILIES:
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
         self.fingerprint = weights.fingerprint()
         self.device = torch.device(device)
@@ -154,7 +161,12 @@ class ImageCodec(Codec):
         return data
 
     def decompress(
-        self, data: bytes, *, limits: Limits = DEFAULT_LIMITS, progress: Progress | None = None
+        self,
+        data: bytes,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+        partial: bool = False,
     ) -> Tensor:
         """Restores a picture.
 
@@ -162,6 +174,8 @@ class ImageCodec(Codec):
             data: A stream of this codec and these weights.
             limits: Caps, checked before anything is allocated.
             progress: Called with the fraction done and the stage.
+            partial: Also accept a stream that was cut off, as long as its first part is there, see
+                :meth:`cut_points`. What is missing is predicted.
 
         Returns:
             uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed.
@@ -171,7 +185,7 @@ class ImageCodec(Codec):
         """
         notify = progress or _ignore
         notify(0.0, "entropy decoding")
-        header, y_hat = self._decode_latent(data, limits)
+        header, y_hat = self._decode_latent(data, limits, partial)
         notify(0.4, "synthesis")
         picture = self.synthesise(y_hat, _quality_tensor(header.quality_tenths, self.device))
         picture = picture[:, : header.height, : header.width]
@@ -187,6 +201,26 @@ class ImageCodec(Codec):
             StreamError: Anything is wrong with the bytes.
         """
         self._decode_latent(data, limits)
+
+    def cut_points(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[int, ...]:
+        """Lengths that a stream can be cut to and still be decoded with ``partial=True``.
+
+        Args:
+            data: A complete stream.
+            limits: Caps on what is accepted.
+
+        Returns:
+            Where its parts end, in bytes from the beginning of the stream. One for models with one part.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        container = read_container(data, limits)
+        self._check_model(container)
+        _, offset = read_image_header(container.payload, limits)
+        found = read_parts(container.payload, offset - CHECKSUM_BYTES, self._coder.parts)
+        begin = len(data) - CHECKSUM_BYTES - len(container.payload)
+        return tuple(begin + part.end for part in found)
 
     def information_bits(self, x: Tensor, quality: float) -> float:
         """What a picture's symbols cost by the probabilities they are coded with.
@@ -269,10 +303,10 @@ class ImageCodec(Codec):
     ) -> Trial:
         """Encodes latents of a checked picture, without the container."""
         quality = _quality_tensor(tenths, self.device)
-        coded = self._coder.encode(*latents, quality, observe)
         channels, height, width = picture.shape
-        header = ImageHeader(height, width, channels, tenths, coded.checksum)
-        return Trial(header.to_bytes() + coded.data, coded.y_hat, quality)
+        header = ImageHeader(height, width, channels, tenths, checksum=0)
+        coded = self._coder.encode(*latents, quality, observe, self._covered(header))
+        return Trial(join_parts(header.fields, coded.parts), coded.y_hat, quality)
 
     def refined_latents(
         self,
@@ -299,16 +333,30 @@ class ImageCodec(Codec):
     def _pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
         return write_container(CodecId.IMAGE, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
 
-    def _decode_latent(self, data: bytes, limits: Limits) -> tuple[ImageHeader, Tensor]:
-        container = read_container(data, limits)
+    def _decode_latent(
+        self, data: bytes, limits: Limits, partial: bool = False
+    ) -> tuple[ImageHeader, Tensor]:
+        if partial:
+            container: Container | CutContainer = read_cut_container(data, limits)
+        else:
+            container = read_container(data, limits)
         self._check_model(container)
-        header, offset = read_image_header(container.payload, limits)
+        payload = container.payload
+        missing = container.missing if isinstance(container, CutContainer) else 0
+        header, offset = read_image_header(payload, limits)
+        parts = read_parts(payload, offset - CHECKSUM_BYTES, self._coder.parts, missing)
         height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
+        if not self._coder.fits(height, width):
+            raise LimitExceeded(f"{header.width}x{header.height} pixels are too many for this model")
         quality = _quality_tensor(header.quality_tenths, self.device)
-        y_hat = self._coder.decode(container.payload[offset:], header.checksum, height, width, quality)
-        return header, y_hat
+        coded = [CodedPart(part.data, part.checksum) for part in parts]
+        return header, self._coder.decode_parts(coded, height, width, quality, self._covered(header))
 
-    def _check_model(self, container: Container) -> None:
+    def _covered(self, header: ImageHeader) -> bytes:
+        """What the parts' checksums cover besides symbols: a cut stream has no other checksum."""
+        return header.fields if self._coder.parts > 1 else b""
+
+    def _check_model(self, container: Container | CutContainer) -> None:
         if container.codec_id != CodecId.IMAGE:
             raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not image")
         if container.fingerprint != self.fingerprint:
@@ -378,7 +426,7 @@ def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]
 # Weights that were made in inference mode would let no gradients pass, and refinement needs some.
 @torch.inference_mode(False)
 def _loaded_network(weights: WeightFile, device: torch.device) -> ImageNetwork:
-    network = build_image_network(**weights.config)
+    network = build_from_config(weights.family, weights.config)
     _load(network, weights.tensors)
     return network.eval().requires_grad_(False).to(device)
 

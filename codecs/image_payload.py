@@ -1,9 +1,20 @@
-"""The image payload's own header: size, quality, colour and the checksum of the symbols. No torch here."""
+"""The image payload: its own header of size, quality and colour, then parts of coded symbols. No torch here.
+
+::
+
+    height, width, quality and colour (varints)
+    all parts but the last:   checksum (4) | length (varint) | coded symbols
+    the last part:            checksum (4) | coded symbols, to the end
+
+How many parts there are is the model's matter; with one, the header is followed by a checksum and symbols.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from latentpress.codecs.bitstream import CorruptStream, Limits, TruncatedStream, decode_varint, encode_varint
 
@@ -24,7 +35,7 @@ class ImageHeader:
         width: Columns of pixels.
         channels: 3 (RGB) or 1 (grey).
         quality_tenths: Quality in tenths, 0 to 1000.
-        checksum: CRC32C of the coded symbols, each a little-endian int32, in coding order.
+        checksum: CRC32C of the coded symbols of the first part, each a little-endian int32, in coding order.
     """
 
     height: int
@@ -38,6 +49,12 @@ class ImageHeader:
         """Quality in [0, 100]."""
         return self.quality_tenths / 10
 
+    @property
+    def fields(self) -> bytes:
+        """The header's bytes without the checksum, at most 13, usually 6."""
+        code = self.quality_tenths * 2 + _COLOURS.index(self.channels)
+        return b"".join(map(encode_varint, (self.height, self.width, code)))
+
     def to_bytes(self) -> bytes:
         """The header's bytes, at most 17, usually 10.
 
@@ -45,9 +62,78 @@ class ImageHeader:
             >>> len(ImageHeader(512, 768, 3, 500, 0).to_bytes())
             10
         """
-        code = self.quality_tenths * 2 + _COLOURS.index(self.channels)
-        numbers = (self.height, self.width, code)
-        return b"".join(map(encode_varint, numbers)) + _CHECKSUM.pack(self.checksum)
+        return self.fields + _CHECKSUM.pack(self.checksum)
+
+
+class Part(NamedTuple):
+    """A part of the payload.
+
+    Attributes:
+        data: Words of the range coder.
+        checksum: CRC32C that the symbols must have.
+        end: Offset in the payload where it ends.
+    """
+
+    data: bytes
+    checksum: int
+    end: int
+
+
+def join_parts(fields: bytes, parts: Sequence[tuple[bytes, int]]) -> bytes:
+    r"""Makes a payload.
+
+    Args:
+        fields: Of the header.
+        parts: Words and checksum of each part.
+
+    Example:
+        >>> join_parts(b"h", [(b"core", 1), (b"rest", 2)])
+        b'h\x01\x00\x00\x00\x04core\x02\x00\x00\x00rest'
+    """
+    pieces = [fields]
+    for number, (data, checksum) in enumerate(parts):
+        last = number == len(parts) - 1
+        pieces += [_CHECKSUM.pack(checksum), b"" if last else encode_varint(len(data)), data]
+    return b"".join(pieces)
+
+
+def read_parts(payload: bytes, offset: int, count: int, missing: int = 0) -> list[Part]:
+    """Takes a payload apart.
+
+    Args:
+        payload: Or as much of it as there is.
+        offset: Where the fields of the header end.
+        count: Parts that the model has.
+        missing: Bytes that the payload should have besides.
+
+    Returns:
+        All parts; if bytes are missing, the complete ones, at least one.
+
+    Raises:
+        TruncatedStream: Not even the first part is complete.
+        CorruptStream: A part is longer than the payload.
+    """
+    found: list[Part] = []
+    try:
+        for number in range(count):
+            if len(payload) < offset + _CHECKSUM.size:
+                raise TruncatedStream("a part of the picture has no checksum")
+            (checksum,) = _CHECKSUM.unpack_from(payload, offset)
+            start, length = offset + _CHECKSUM.size, 0
+            if number < count - 1:
+                length, start = decode_varint(payload, start)
+            else:
+                length = len(payload) + missing - start
+            offset = start + length
+            if offset > len(payload) + missing:
+                raise CorruptStream(f"a part of {length} bytes does not fit into the payload")
+            if offset > len(payload):
+                raise TruncatedStream(f"a part of the picture lacks {offset - len(payload)} bytes")
+            found.append(Part(payload[start:offset], checksum, offset))
+    except TruncatedStream:
+        if not missing or not found:
+            raise
+    return found
 
 
 def read_image_header(payload: bytes, limits: Limits) -> tuple[ImageHeader, int]:

@@ -4,14 +4,19 @@
 
     z  -- table per channel and quality ------------------------------> range coder
     z  -> hyper synthesis (integers) -> features
-    y, step 0..3: features, y_hat so far -> context (integers) -> mean, table index
-                  y - mean -> round -> symbols -----------------------> range coder
-                  symbols + mean -> y_hat
+    y, step by step: features, y_hat so far -> context (integers) -> mean, table index
+                     y - mean -> round -> symbols --------------------> range coder
+                     symbols + mean -> y_hat
+
+Which elements a step has, and how many steps there are, is the context model's matter, see
+:class:`~latentpress.models.entropy.latent_model.LatentModel`. A model may have its steps in several parts,
+each with a range coder and a checksum of its own: what is decoded of the first is a latent even if the rest
+is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
-from latentpress.models.entropy.context import STEPS, step_mask
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
+from latentpress.models.entropy.latent_model import CodingStep, LatentModel
 
 SYMBOL_LIMIT = 2**15 - 1
 """Symbols are limited to this magnitude: far beyond any latent, and far inside int32."""
@@ -36,8 +41,8 @@ that price. Less was better where several values were tried, see docs/training.m
 
 _LARGEST_CHOICE = 32
 
-Exchange = Callable[[Tensor, Tensor | None], NDArray[np.int32]]
-"""Codes or decodes a group of symbols: raw scales and, in the encoder, values to symbols."""
+_Exchange = Callable[[Tensor, Tensor | None, int], NDArray[np.int32] | None]
+"""Codes symbols, given raw scales, in the encoder what to code, and the part. None if the part is lost."""
 
 
 class Observation(NamedTuple):
@@ -54,18 +59,40 @@ class Observation(NamedTuple):
     raw_scale: Tensor
 
 
-class CodedLatent(NamedTuple):
-    """A coded latent.
+class CodedPart(NamedTuple):
+    """Symbols that share a range coder.
 
     Attributes:
         data: Words of the range coder.
-        checksum: CRC32C over all symbols.
-        y_hat: ``(1, h, w, M)`` float32, as the decoder will have it.
+        checksum: CRC32C over the symbols.
     """
 
     data: bytes
     checksum: int
+
+
+class CodedLatent(NamedTuple):
+    """A coded latent.
+
+    Attributes:
+        parts: As many as the context model has.
+        y_hat: ``(1, h, w, M)`` float32, as the decoder will have it.
+    """
+
+    parts: tuple[CodedPart, ...]
     y_hat: Tensor
+
+    @property
+    def data(self) -> bytes:
+        """Words of the range coder of a latent with one part."""
+        (part,) = self.parts
+        return part.data
+
+    @property
+    def checksum(self) -> int:
+        """CRC32C over all symbols of a latent with one part."""
+        (part,) = self.parts
+        return part.checksum
 
 
 class LatentCoder:
@@ -74,7 +101,7 @@ class LatentCoder:
     Args:
         hyper_prior: Integer network: quality to raw scales of z.
         hyper_synthesis: Integer network: z and quality to features.
-        context: Integer network: step, features and decoded latents to mean and raw scale.
+        context: Integer network, a :class:`~latentpress.models.entropy.latent_model.LatentModel`.
         tables: One table for every entry of the scale table.
         latent_channels: M.
         hyper_channels: Z.
@@ -84,7 +111,7 @@ class LatentCoder:
         self,
         hyper_prior: nn.Module,
         hyper_synthesis: nn.Module,
-        context: nn.Module,
+        context: LatentModel,
         tables: TableSet,
         latent_channels: int,
         hyper_channels: int,
@@ -104,6 +131,7 @@ class LatentCoder:
         z: Tensor,
         quality: Tensor,
         observe: Callable[[Observation], None] | None = None,
+        prefix: bytes = b"",
     ) -> CodedLatent:
         """Codes one picture's latents.
 
@@ -112,58 +140,90 @@ class LatentCoder:
             z: ``(1, ceil(h/4), ceil(w/4), Z)`` in quantisation steps.
             quality: ``(1,)``, a multiple of 0.1.
             observe: Called with every group of symbols.
+            prefix: What the checksums cover besides, in front of the symbols.
+
+        Raises:
+            ValueError: The latent is larger than what the networks are exact for.
         """
-        encoder = SymbolEncoder()
-        checksum = _Checksum()
+        if not self.fits(y.shape[1], y.shape[2]):
+            raise ValueError(
+                f"a latent of {y.shape[1]}x{y.shape[2]} positions is too large: {self.max_positions}"
+            )
+        encoders = [SymbolEncoder() for _ in range(self.parts)]
+        checksums = [_Checksum(prefix) for _ in range(self.parts)]
         y_units = y.double() * UNIT
 
-        def send(raw_scale: Tensor, residual: Tensor | None) -> NDArray[np.int32]:
+        def send(raw_scale: Tensor, residual: Tensor | None, part: int) -> NDArray[np.int32]:
             index = table_index(raw_scale)
             rounded = torch.round(z.flatten().double()) if residual is None else self._round(residual, index)
             symbols = rounded.clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT).to(torch.int32).cpu().numpy()
             indexes = index.cpu().numpy()
-            encoder.put(symbols, indexes, self.tables)
-            checksum.add(symbols)
+            encoders[part].put(symbols, indexes, self.tables)
+            checksums[part].add(symbols)
             if observe is not None:
                 observe(Observation(symbols, indexes, raw_scale))
             return symbols
 
         y_hat = self._run(y.shape[1], y.shape[2], quality, send, y_units)
-        return CodedLatent(encoder.finish(), checksum.value, y_hat)
+        coded = zip(encoders, checksums, strict=True)
+        return CodedLatent(tuple(CodedPart(e.finish(), c.value) for e, c in coded), y_hat)
 
     def decode(self, data: bytes, checksum: int, height: int, width: int, quality: Tensor) -> Tensor:
+        """Restores a latent that has one part, see :meth:`decode_parts`."""
+        return self.decode_parts([CodedPart(data, checksum)], height, width, quality)
+
+    def decode_parts(
+        self, parts: Sequence[CodedPart], height: int, width: int, quality: Tensor, prefix: bytes = b""
+    ) -> Tensor:
         """Restores a latent.
 
         Args:
-            data: Words of the range coder.
-            checksum: CRC32C that the symbols must have.
+            parts: The first parts of the latent, at least one. Elements of the others take their means.
             height: Rows of y.
             width: Columns of y.
             quality: ``(1,)``, on the networks' device.
+            prefix: What the checksums cover besides, in front of the symbols.
 
         Returns:
             y_hat, ``(1, height, width, M)`` float32.
 
         Raises:
-            CorruptStream: The data do not decode to symbols with this checksum.
+            CorruptStream: The data do not decode to symbols with these checksums.
         """
-        decoder = SymbolDecoder(data)
-        actual = _Checksum()
+        decoders = [SymbolDecoder(part.data) for part in parts]
+        checksums = [_Checksum(prefix) for _ in parts]
 
-        def receive(raw_scale: Tensor, residual: Tensor | None) -> NDArray[np.int32]:
-            symbols = decoder.get(table_index(raw_scale).cpu().numpy(), self.tables)
+        def receive(raw_scale: Tensor, residual: Tensor | None, part: int) -> NDArray[np.int32] | None:
+            if part >= len(decoders):
+                return None
+            symbols = decoders[part].get(table_index(raw_scale).cpu().numpy(), self.tables)
             if symbols.size and max(int(symbols.max()), -int(symbols.min())) > SYMBOL_LIMIT:
                 raise CorruptStream(f"a symbol is beyond {SYMBOL_LIMIT}")
-            actual.add(symbols)
+            checksums[part].add(symbols)
             return symbols
 
         y_hat = self._run(height, width, quality, receive, None)
-        decoder.finish()
-        if actual.value != checksum:
-            raise CorruptStream(
-                f"the symbols' checksum is {actual.value:08x}, the stream says {checksum:08x}"
-            )
+        for decoder, actual, part in zip(decoders, checksums, parts, strict=True):
+            decoder.finish()
+            if actual.value != part.checksum:
+                raise CorruptStream(
+                    f"the symbols' checksum is {actual.value:08x}, the stream says {part.checksum:08x}"
+                )
         return y_hat
+
+    @property
+    def parts(self) -> int:
+        """Parts of a coded latent."""
+        return self.context.parts
+
+    @property
+    def max_positions(self) -> int | None:
+        """The largest latent that the networks are exact for, in positions; None for any."""
+        return self.context.max_positions
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether the networks are exact for a latent of this size."""
+        return self.max_positions is None or height * width <= self.max_positions
 
     def _round(self, residual: Tensor, index: Tensor) -> Tensor:
         """Rounds to the nearest integer, or to the next smaller magnitude where that saves bits enough."""
@@ -178,39 +238,35 @@ class LatentCoder:
 
     @torch.inference_mode()
     def _run(
-        self, height: int, width: int, quality: Tensor, exchange: Exchange, y_units: Tensor | None
+        self, height: int, width: int, quality: Tensor, exchange: _Exchange, y_units: Tensor | None
     ) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
             return self._run_exactly(height, width, quality, exchange, y_units)
 
     def _run_exactly(
-        self, height: int, width: int, quality: Tensor, exchange: Exchange, y_units: Tensor | None
+        self, height: int, width: int, quality: Tensor, exchange: _Exchange, y_units: Tensor | None
     ) -> Tensor:
         device = quality.device
         z_shape = (-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), self.hyper_channels)
         z_raw_scale = self.hyper_prior(quality).expand(z_shape[0] * z_shape[1], -1)
-        z_symbols = exchange(z_raw_scale.flatten(), None)
+        z_symbols = exchange(z_raw_scale.flatten(), None, 0)
+        assert z_symbols is not None, "z is in the first part"
         z_units = torch.from_numpy(z_symbols).to(device).double().view(1, *z_shape) * UNIT
         features = self.hyper_synthesis(z_units, quality)[:, :height, :width]
+        flat = None if y_units is None else y_units.reshape(-1)
 
-        y_hat = torch.zeros((1, height, width, self.latent_channels), dtype=torch.float64, device=device)
-        flat = y_hat.view(-1)
-        for step, coded in self._steps(height, width, device):
-            prediction = self.context(step, features, y_hat)
-            mean = prediction.mean.flatten()[coded]
-            raw_scale = prediction.raw_scale.flatten()[coded]
-            residual = None if y_units is None else (y_units.reshape(-1)[coded] - mean) * (1 / UNIT)
-            symbols = torch.from_numpy(exchange(raw_scale, residual)).to(device)
-            flat[coded] = symbols.double() * UNIT + mean
+        def exchange_step(step: CodingStep) -> Tensor:
+            residual = None if flat is None else (flat[step.positions] - step.mean) * (1 / UNIT)
+            symbols = exchange(step.raw_scale, residual, step.part)
+            if symbols is None:
+                return torch.zeros_like(step.mean)
+            decoded: Tensor = torch.from_numpy(symbols).to(device).double() * UNIT
+            return decoded
+
+        y_hat = self.context.code(features, exchange_step)
         result: Tensor = (y_hat * (1 / UNIT)).float()
         return result
-
-    def _steps(self, height: int, width: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-        """Numbers of the steps, and the flat positions of their elements in raster order."""
-        for step in range(STEPS):
-            mask = step_mask(step, height, width, self.latent_channels, device)
-            yield step, mask.flatten().nonzero().flatten()
 
 
 def _bits_saved(tables: TableSet) -> NDArray[np.float64]:
@@ -228,10 +284,10 @@ def _bits_saved(tables: TableSet) -> NDArray[np.float64]:
 
 
 class _Checksum:
-    """CRC32C over arrays of symbols as they come."""
+    """CRC32C over arrays of symbols as they come, after a prefix."""
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
+    def __init__(self, prefix: bytes) -> None:
+        self._parts: list[bytes] = [prefix]
 
     def add(self, symbols: NDArray[np.int32]) -> None:
         self._parts.append(symbols.astype("<i4", copy=False).tobytes())

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import torch
 
 
-_FAMILIES = {
-    "image": Family(
-        CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
-    ),
-}
+_IMAGE = Family(
+    CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
+)
+
+_FAMILIES = {"image": _IMAGE, "image-max": _IMAGE}
 
 
 def available() -> tuple[str, ...]:

@@ -53,25 +53,27 @@ def depth_to_space(x: Tensor, factor: int) -> Tensor:
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 convolution of every channel by itself, zero padded, ``(B, H, W, C) -> (B, H, W, C)``.
+    """Convolution of every channel by itself, zero padded, ``(B, H, W, C) -> (B, H, W, C)``.
 
     Args:
         channels: C.
+        kernel_size: Side of the kernel, odd.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel_size: int = 3) -> None:
         super().__init__()
         self.channels = channels
-        self.weight = nn.Parameter(torch.empty(channels, 1, 3, 3))
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(channels))
-        nn.init.uniform_(self.weight, -1 / 3, 1 / 3)
+        nn.init.uniform_(self.weight, -1 / kernel_size, 1 / kernel_size)
         # Starting near the identity keeps deep stacks of blocks well conditioned without normalisation.
         with torch.no_grad():
-            self.weight[:, :, 1, 1] += 1.0
+            self.weight[:, :, kernel_size // 2, kernel_size // 2] += 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolves ``(B, H, W, C)``; the result has the same shape."""
-        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=1, groups=self.channels)
+        padding = self.weight.shape[-1] // 2
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, padding=padding, groups=self.channels)
         return y.permute(0, 2, 3, 1)
 
 

@@ -20,7 +20,8 @@ from latentpress.codecs.weights import WeightFile
 from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.entropy.gaussian import scale_table
-from latentpress.models.image.network import ImageNetwork, build_image_network
+from latentpress.models.image.families import IMAGE, build_from_config
+from latentpress.models.image.network import ImageNetwork
 from latentpress.train.card import refreshed, write_card
 
 # Logarithms of gains: a float16 error there would be a relative error of every latent.
@@ -31,19 +32,23 @@ WEIGHTS_LICENCE = "Apache-2.0"
 
 
 def export_image(
-    config: Mapping[str, Any], state: Mapping[str, Tensor], tables: TableSet | None = None
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    tables: TableSet | None = None,
+    family: str = IMAGE,
 ) -> WeightFile:
     """Makes the weight file of an image codec.
 
     Args:
-        config: Arguments of ``build_image_network``.
+        config: Arguments that build the network.
         state: The trained network's state, float32.
         tables: Frequency tables, one for every entry of the scale table; Gaussian ones if None.
+        family: Of the network.
 
     Raises:
         InexactLayer: The integer arithmetic of a layer cannot be proved exact.
     """
-    network = rebuild(config, state)
+    network = rebuild(config, state, family)
     tensors: dict[str, NDArray[Any]] = {}
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
@@ -54,7 +59,7 @@ def export_image(
         tensors[name] = array
     tables = tables or gaussian_tables(scale_table().numpy())
     tensors.update({f"tables.{name}": array for name, array in tables.to_arrays().items()})
-    return WeightFile("image", dict(config), tensors)
+    return WeightFile(family, dict(config), tensors)
 
 
 def network_from_checkpoint(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -73,9 +78,18 @@ def network_from_checkpoint(path: str) -> tuple[dict[str, Any], dict[str, Tensor
     return checkpoint["network_config"], state
 
 
-def rebuild(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> ImageNetwork:
+def recorded_family(path: str) -> str:
+    """The family of the network in a checkpoint.
+
+    Args:
+        path: A checkpoint of ``latentpress train``; it is unpickled, so it must be one's own.
+    """
+    return str(torch.load(path, map_location="cpu", weights_only=False).get("network_family", IMAGE))
+
+
+def rebuild(config: Mapping[str, Any], state: Mapping[str, Tensor], family: str = IMAGE) -> ImageNetwork:
     """The float network of a checkpoint, in evaluation mode."""
-    network = build_image_network(**config)
+    network = build_from_config(family, config)
     network.load_state_dict(dict(state))
     return network.eval()
 
@@ -116,7 +130,7 @@ def write_export(
     if lambda_range is None:
         raise ValueError(f"{checkpoint} does not record its lambdas: say which they were")
     config, state = network_from_checkpoint(checkpoint)
-    weights = export_image(config, state)
+    weights = export_image(config, state, family=recorded_family(checkpoint))
     content = weights.to_bytes()
     write_whole(out, content)
     card = ModelCard(
@@ -124,7 +138,7 @@ def write_export(
         family=weights.family,
         config=weights.config,
         fingerprint=weights.fingerprint().hex(),
-        parameters=sum(p.numel() for p in build_image_network(**config).parameters()),
+        parameters=sum(p.numel() for p in build_from_config(weights.family, config).parameters()),
         bytes=len(content),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         license=WEIGHTS_LICENCE,

@@ -18,6 +18,7 @@ from latentpress.train.data.images import CropBatch
 from latentpress.train.metrics.anchors import kodak_anchors
 from latentpress.train.metrics.bd_rate import bd_rate
 from latentpress.train.optimizer import MuonAdam, parameter_groups
+from latentpress.train.warm_start import warm_start
 
 
 class LossTerms(NamedTuple):
@@ -69,7 +70,7 @@ class ImageTraining(lightning.LightningModule):
         matrices_with_muon: Muon for hidden matrices; otherwise Adam moves everything.
         weight_decay: Of the hidden matrices under Muon, whose updates never shrink by themselves.
         compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
-        init_from: A safetensors file of network weights to start from.
+        init_from: Weights to start from, see :func:`latentpress.train.warm_start.warm_start`.
         val_qualities: Qualities measured in validation.
     """
 
@@ -98,10 +99,9 @@ class ImageTraining(lightning.LightningModule):
         self.automatic_optimization = False
         self._graph: GraphedBackward[LossTerms] | None = None
         self._points: list[Tensor] = []
+        self.init_from = init_from
         if init_from is not None:
-            from safetensors.torch import load_file
-
-            network.load_state_dict(load_file(init_from))
+            warm_start(network, init_from)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Muon and Adam over the network's parameters."""
@@ -112,6 +112,7 @@ class ImageTraining(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the network again."""
+        checkpoint["network_family"] = self.network.family
         checkpoint["network_config"] = dict(self.network.config)
         checkpoint["lambda_range"] = (self.lambda_min, self.lambda_max)
 

@@ -33,7 +33,7 @@ _SMALLEST_DEVIATION = 0.01
 class PrincipalComponents(Callback):
     """Initialises a fresh run's :class:`ImageNetwork` from crops of its training pictures.
 
-    A resumed run is left alone.
+    A run that is resumed, or started from other weights, is left alone.
 
     Args:
         crops: Crops to take the statistics of.
@@ -44,7 +44,7 @@ class PrincipalComponents(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Initialises the network, alike on all devices."""
-        if trainer.global_step:
+        if trainer.global_step or getattr(module, "init_from", None) is not None:
             return
         batches = (batch.image for batch in trainer.train_dataloader)
         crops: list[Tensor] = []
@@ -68,6 +68,7 @@ def initialise(network: ImageNetwork, crops: Tensor, lambda_min: float, lambda_m
         lambda_max: Lambda at quality 100.
     """
     analysis, synthesis = network.analysis, network.synthesis
+    # Token mixing blocks start as the identity by themselves.
     for block in (m for t in (analysis, synthesis) for m in t.modules() if isinstance(m, DepthConvBlock)):
         for linear in (block.project, block.output):
             nn.init.zeros_(linear.weight)

@@ -9,10 +9,12 @@ from latentpress.codecs.bitstream.container import (
     MAGIC,
     CodecId,
     Container,
+    CutContainer,
     Preamble,
     Section,
     SectionType,
     read_container,
+    read_cut_container,
     read_preamble,
     write_container,
 )
@@ -39,6 +41,7 @@ __all__ = [
     "CodecId",
     "Container",
     "CorruptStream",
+    "CutContainer",
     "LimitExceeded",
     "Limits",
     "Preamble",
@@ -57,6 +60,7 @@ __all__ = [
     "gaussian_tables",
     "information_bits",
     "read_container",
+    "read_cut_container",
     "read_preamble",
     "write_container",
 ]

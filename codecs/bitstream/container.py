@@ -234,6 +234,63 @@ def read_container(data: bytes | bytearray | memoryview, limits: Limits = DEFAUL
     )
 
 
+class CutContainer(NamedTuple):
+    """What there is of a container.
+
+    Attributes:
+        codec_id: codec family that made the stream.
+        fingerprint: first 8 bytes of the SHA-256 that identifies weights and tables.
+        payload: the payload section's content, or its beginning. Not verified, unless the stream is whole.
+        missing: bytes of the payload that are not there.
+    """
+
+    codec_id: CodecId
+    fingerprint: bytes
+    payload: bytes
+    missing: int
+
+
+def read_cut_container(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> CutContainer:
+    """Read a container that may end anywhere inside its payload section, such as a download that broke off.
+
+    Args:
+        data: the stream, from its first byte.
+        limits: caps on the number of sections and on their size in bytes.
+
+    Returns:
+        What there is. Sections before the payload have been verified; neither the header nor the payload has,
+        if the stream was cut, because their checksum is at the end.
+
+    Raises:
+        TypeError: if `data` is not bytes-like.
+        StreamError: what `read_container` raises, except that the payload section may be incomplete behind
+            its length.
+
+    Example:
+        >>> stream = write_container(CodecId.IMAGE, bytes(8), [(SectionType.PAYLOAD, b"latents")])
+        >>> read_cut_container(stream[:-6])[2:]
+        (b'laten', 2)
+    """
+    stream = as_bytes(data, "data")
+    try:
+        whole = read_container(stream, limits)
+        return CutContainer(whole.codec_id, whole.fingerprint, whole.payload, 0)
+    except TruncatedStream:
+        pass
+    header = _read_header(stream)
+    offset, count = HEADER_BYTES, 1
+    while offset < len(stream) and stream[offset] != SectionType.PAYLOAD:
+        limits.check_sections(count)
+        _, offset = _read_section(stream, offset, header, limits)
+        count += 1
+    if offset == len(stream):
+        raise TruncatedStream("the stream ends before its payload section")
+    length, start = decode_varint(stream, offset + 1)
+    limits.check_section_bytes(length)
+    payload = stream[start : start + length]
+    return CutContainer(_codec_id(header[4]), header[5:], payload, length - len(payload))
+
+
 def as_bytes(data: bytes | bytearray | memoryview, name: str) -> bytes:
     """Return `data` as bytes, or raise a `TypeError` that says what `name` was instead."""
     if isinstance(data, bytes):

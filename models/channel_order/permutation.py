@@ -12,7 +12,7 @@ may be rounded to the other one.
 **The entropy model: as far as it treats channels alike.** A network of CompressAI with a mean-scale
 hyperprior or an autoregressive context predicts all channels of a position from the same information, so any
 order preserves it. In :class:`~latentpress.models.entropy.context.ContextModel` the number of a channel
-decides in which step it is coded:
+decides in which step it is coded, in a slice-wise model in which stage; "quarter" below stands for both:
 
 - An order that keeps every channel inside its quarter preserves every prediction of every step. The integer
   networks sum integers, whose sums do not depend on the order, and one power of two scales the whole layer.
@@ -123,8 +123,11 @@ def permute_latent(
         )
     for port in ports.ports():
         tensor = port.tensor
+        held = torch.arange(channels) if port.channels is None else torch.tensor(port.channels)
+        if not torch.equal(order[held].sort().values, held):
+            continue  # allowed: this part of the entropy model will be trained again
         index = torch.arange(tensor.shape[port.axis])
-        index[port.start : port.start + channels] = port.start + order
+        index[port.start : port.start + len(held)] = port.start + torch.searchsorted(held, order[held])
         tensor.copy_(tensor.index_select(port.axis, index.to(tensor.device)))
         if isinstance(port.module, FixedPointLinear):
             port.module._operands = None  # made of the old weights

@@ -6,6 +6,7 @@ network of another library needs no import of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
@@ -52,7 +53,8 @@ class Port(NamedTuple):
         name: The tensor's name in it.
         axis: Axis with the channels.
         role: What the tensor does with them.
-        start: Where on the axis channel 0 is; the others follow it.
+        start: Where on the axis its first channel is; the others follow it.
+        channels: Numbers of the channels it has, in order; None for all of them.
     """
 
     module: nn.Module
@@ -60,6 +62,7 @@ class Port(NamedTuple):
     axis: int
     role: Role
     start: int = 0
+    channels: tuple[int, ...] | None = None
 
     @property
     def tensor(self) -> Tensor:
@@ -134,7 +137,7 @@ class ImagePorts:
 
     def ports(self) -> tuple[Port, ...]:
         """Every tensor that carries the latent's channels."""
-        network, channels = self._network, self.latent_channels
+        network = self._network
         found = [
             Port(network.analysis.head, "weight", 0, Role.ANALYSIS_WEIGHT),
             Port(network.analysis.head, "bias", 0, Role.ANALYSIS_BIAS),
@@ -143,14 +146,18 @@ class ImagePorts:
             Port(network.synthesis.stem, "weight", 1, Role.SYNTHESIS_WEIGHT),
             Port(network.hyper_analysis.stem, "weight", 1, Role.HYPER_WEIGHT),
         ]
-        for adaptor in network.context.adaptors:
+        return (*found, *self._context_ports())
+
+    def _context_ports(self) -> Iterator[Port]:
+        """Those of the entropy model."""
+        channels = self.latent_channels
+        for adaptor in self._network.context.adaptors:
             features = adaptor.weight.shape[1] - channels
-            found.append(Port(adaptor, "weight", 1, Role.CONTEXT_WEIGHT, features))
-        for head in network.context.heads:
+            yield Port(adaptor, "weight", 1, Role.CONTEXT_WEIGHT, features)
+        for head in self._network.context.heads:
             for start in (0, channels):  # means, then raw scales
-                found.append(Port(head, "weight", 0, Role.PREDICTION, start))
-                found.append(Port(head, "bias", 0, Role.PREDICTION, start))
-        return tuple(found)
+                yield Port(head, "weight", 0, Role.PREDICTION, start)
+                yield Port(head, "bias", 0, Role.PREDICTION, start)
 
     @torch.no_grad()
     def gains(self, quality: float) -> tuple[Tensor, Tensor]:
@@ -166,16 +173,12 @@ class ImagePorts:
         else.
         """
         network = self._network
-        at = torch.tensor([float(quality)], device=network.gain.knots.device)
         unit = UNIT if isinstance(network.context.heads[0], FixedPointLinear) else 1
-        dtype = torch.float64 if unit > 1 else network.gain.knots.dtype
-        hyper_channels = network.hyper_analysis.head.linear.out_features
-        z = torch.zeros(1, _SIDE, _SIDE, hyper_channels, dtype=dtype, device=at.device)
-        features = _middle(network.hyper_synthesis(z, at), 1, 2)
+        features = middle_features(network, quality, torch.float64 if unit > 1 else None)
         height, width = features.shape[1:3]
         y_hat = features.new_zeros(1, height, width, self.latent_channels)
         prediction = network.context(0, features, y_hat)
-        mask = step_mask(0, height, width, self.latent_channels, at.device).double()
+        mask = step_mask(0, height, width, self.latent_channels, features.device).double()
         count = mask.sum((0, 1))
         mean = prediction.mean[0].double() / unit
         scale = scale_from_raw(prediction.raw_scale[0] / unit).double()
@@ -295,6 +298,11 @@ def ports_of(model: nn.Module) -> LatentPorts:
     """
     names = {name for name, _ in model.named_children()}
     if {"analysis", "synthesis", "hyper_analysis", "context", "gain", "inverse_gain"} <= names:
+        context: Any = model.context
+        if "stages" in {name for name, _ in context.named_children()}:
+            from latentpress.models.channel_order.slice_ports import SlicePorts
+
+            return SlicePorts(model)
         return ImagePorts(model)
     if {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck", "gaussian_conditional"} <= names:
         extra = names - {"g_a", "g_s", "h_a", "h_s", "entropy_bottleneck", "gaussian_conditional"}
@@ -303,6 +311,21 @@ def ports_of(model: nn.Module) -> LatentPorts:
         if extra == {"entropy_parameters", "context_prediction"}:
             return AutoregressivePorts(model)
     raise TypeError(f"where a {type(model).__name__} has its latent channels is not known")
+
+
+def middle_features(network: Any, quality: float, dtype: torch.dtype | None) -> Tensor:
+    """What the hyper synthesis makes of the middle of a field of zeros, ``(1, h, w, C)``.
+
+    Args:
+        network: An ``ImageNetwork``.
+        quality: 0 to 100.
+        dtype: Of the field; None for that of the network's weights.
+    """
+    at = torch.tensor([float(quality)], device=network.gain.knots.device)
+    hyper_channels = network.hyper_analysis.head.linear.out_features
+    dtype = dtype or network.gain.knots.dtype
+    z = torch.zeros(1, _SIDE, _SIDE, hyper_channels, dtype=dtype, device=at.device)
+    return _middle(network.hyper_synthesis(z, at), 1, 2)
 
 
 def _middle(x: Tensor, rows: int, columns: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.entropy.blocks import ContextBlock
-from latentpress.models.entropy.latent_model import QuantisedLatent, Rounding
+from latentpress.models.entropy.latent_model import CodingStep, Exchange, QuantisedLatent, Rounding
 
 STEPS = 4
 """Coding steps, also the number of channel groups and of positions in a square."""
@@ -75,11 +75,18 @@ class ContextModel(nn.Module):
         latent_channels: M, a multiple of 4.
         depth: Shared blocks.
 
+    Attributes:
+        parts: Parts of a stream.
+        max_positions: No limit to the size of a map.
+
     Example:
         >>> model = ContextModel(8, 4, depth=1)
         >>> model(1, torch.zeros(1, 2, 2, 8), torch.zeros(1, 2, 2, 4)).mean.shape
         torch.Size([1, 2, 2, 4])
     """
+
+    parts = 1
+    max_positions: int | None = None
 
     def __init__(self, channels: int, latent_channels: int, depth: int) -> None:
         super().__init__()
@@ -131,3 +138,22 @@ class ContextModel(nn.Module):
             decoded = rounding(y - prediction.mean) + prediction.mean
             y_hat = torch.where(mask, decoded, y_hat)
         return QuantisedLatent(y_hat, mean, raw_scale)
+
+    def code(self, features: Tensor, exchange: Exchange) -> Tensor:
+        """Goes through the four steps of one latent, on integers.
+
+        Args:
+            features: ``(1, h, w, C)``, in units.
+            exchange: Called once a step, in order.
+        """
+        height, width = features.shape[1:3]
+        y_hat = features.new_zeros((1, height, width, self.latent_channels))
+        flat = y_hat.view(-1)
+        for step in range(STEPS):
+            mask = step_mask(step, height, width, self.latent_channels, features.device)
+            positions = mask.flatten().nonzero().flatten()
+            prediction = self(step, features, y_hat)
+            mean = prediction.mean.flatten()[positions]
+            raw_scale = prediction.raw_scale.flatten()[positions]
+            flat[positions] = exchange(CodingStep(positions, mean, raw_scale)) + mean
+        return y_hat

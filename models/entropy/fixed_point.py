@@ -154,6 +154,8 @@ class FixedPointDepthwise(nn.Module):
     @classmethod
     def from_float(cls, layer: DepthwiseConv) -> FixedPointDepthwise:
         """Rounds a trained layer as finely as float32's 24 bits allow."""
+        if layer.weight.shape[-1] != 3:
+            raise TypeError("only depthwise convolutions of 3x3 have an integer counterpart")
         result = cls(layer.channels)
         weight = layer.weight.detach().double()
         for shift in range(13, 0, -1):
@@ -262,8 +264,8 @@ def convert(module: nn.Module) -> nn.Module:
     """Copies an entropy network with every layer replaced by its integer counterpart.
 
     Args:
-        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products and quality
-            vectors.
+        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products, quality
+            vectors, and modules whose method ``integer_counterpart()`` returns what stands for them.
 
     Returns:
         A network on integers, in evaluation mode, on the CPU.
@@ -281,9 +283,10 @@ def convert(module: nn.Module) -> nn.Module:
     """
     converted = _convert_layer(copy.deepcopy(module).cpu())
     for name, layer in converted.named_modules():
-        if isinstance(layer, FixedPointLinear | FixedPointDepthwise):
+        prove: Any = getattr(layer, "prove_exact", None)
+        if prove is not None:
             try:
-                layer.prove_exact()
+                prove()
             except InexactLayer as error:
                 raise InexactLayer(f"{name}: {error}") from None
     remaining = [name for name, _ in converted.named_parameters()]
@@ -303,6 +306,9 @@ def _convert_layer(module: nn.Module) -> nn.Module:
         return FixedPointProduct()
     if isinstance(module, QualityVector):
         return FixedPointQualityVector.from_float(module)
+    counterpart: Any = getattr(module, "integer_counterpart", None)
+    if counterpart is not None:
+        return counterpart()
     for name, child in module.named_children():
         setattr(module, name, _convert_layer(child))
     return module

@@ -1,4 +1,12 @@
-"""What every model of a latent's distribution offers to training and to refinement."""
+"""What every model of a latent's distribution offers to training, to refinement and to a coder.
+
+::
+
+    training   quantise(features, y, rounding)  -> decoded latent, means and scales, all at once
+    coding     code(features, exchange)         -> decoded latent, after an exchange of symbols for each step
+
+Both go through the same steps: what a step predicts may depend on all that was decoded before it.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +35,44 @@ class QuantisedLatent(NamedTuple):
     coded: Tensor | None = None
 
 
+class CodingStep(NamedTuple):
+    """Elements that are coded together, ``(n,)`` each, of one latent ``(h, w, M)``.
+
+    Attributes:
+        positions: Their places in the flattened latent, int64, rising.
+        mean: Integers in fixed-point units, float64.
+        raw_scale: The same; decides the elements' tables.
+        part: Which part of the stream they are in, never falling.
+    """
+
+    positions: Tensor
+    mean: Tensor
+    raw_scale: Tensor
+    part: int = 0
+
+
+Exchange = Callable[[CodingStep], Tensor]
+"""Codes or decodes the elements of a step; returns their residuals in fixed-point units, ``(n,)`` float64."""
+
+
 class LatentModel(Protocol):
-    """A model of the distribution of y, given features of the hyperprior."""
+    """A model of the distribution of y, given features of the hyperprior.
+
+    Attributes:
+        parts: Parts of a stream; it can be cut after each.
+        max_positions: The largest map it is exact for, in positions; None for any.
+    """
+
+    parts: int
+    max_positions: int | None
 
     def quantise(self, features: Tensor, y: Tensor, rounding: Rounding) -> QuantisedLatent:
         """Quantises latents ``(B, h, w, M)``; features are ``(B, h, w, C)``."""
+
+    def code(self, features: Tensor, exchange: Exchange) -> Tensor:
+        """Goes through the steps of one latent and returns it decoded, ``(1, h, w, M)``, in units.
+
+        Args:
+            features: ``(1, h, w, C)``, in units.
+            exchange: Called once a step, in order.
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradie
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
 from latentpress.models.layers import ContrastNormalisation, Normalisation
+from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.quality import QualityGain
 
 # Initial gains follow the theory of uniform quantisation: the step shrinks with the square root of lambda.
@@ -41,7 +42,7 @@ class ImageNetwork(nn.Module):
 
     ::
 
-        image -> analysis -> * gain(q) -> y ------------> quantise, 4 steps --> y_hat -> * gain'(q)
+        image -> analysis -> * gain(q) -> y ------------> quantise in steps --> y_hat -> * gain'(q)
                                          |                  ^ mean, scale              -> synthesis -> image
                                          v                  |
                                    hyper analysis       context model
@@ -59,11 +60,12 @@ class ImageNetwork(nn.Module):
         latent_channels: M.
 
     Attributes:
-        config: Arguments of :func:`build_image_network` that make this network again; empty if put together
-            otherwise.
+        family: Which function builds such networks, see :mod:`latentpress.models.image.families`.
+        config: Its arguments that make this network again, as JSON has them; empty if put together otherwise.
     """
 
-    config: Mapping[str, int | str]
+    family: str
+    config: Mapping[str, Any]
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class ImageNetwork(nn.Module):
         hyper_analysis: HyperAnalysis,
         hyper_prior: HyperPrior,
         hyper_synthesis: HyperSynthesis,
-        context: ContextModel,
+        context: ContextModel | SliceContextModel,
         latent_channels: int,
     ) -> None:
         super().__init__()
@@ -83,6 +85,7 @@ class ImageNetwork(nn.Module):
         self.hyper_synthesis = hyper_synthesis
         self.context = context
         self.latent_channels = latent_channels
+        self.family = "image"
         self.config = {}
         self.gain = QualityGain(latent_channels, first=-INITIAL_LOG_GAIN, last=INITIAL_LOG_GAIN)
         self.inverse_gain = QualityGain(latent_channels, first=INITIAL_LOG_GAIN, last=-INITIAL_LOG_GAIN)

@@ -13,6 +13,8 @@ from latentpress.models.layers import (
     depth_to_space,
     space_to_depth,
 )
+from latentpress.models.mlic.design import TokenMixingDesign
+from latentpress.models.mlic.token_mixing import TokenMixingBlock
 from latentpress.models.quality import QualityGain
 
 PATCH = 8
@@ -27,8 +29,8 @@ class AnalysisTransform(nn.Module):
 
     ::
 
-        image (B,H,W,3) -> 8x8 pixels to channels -> 1x1 -> [block] x depth -> * gain(quality)
-          -> downsample -> [block] x deep_depth -> 1x1 -> y (B,H/16,W/16,M)
+        image (B,H,W,3) -> 8x8 pixels to channels -> 1x1 -> [block] x depth -> [mixer] -> * gain(quality)
+          -> downsample -> [block] x deep_depth -> [mixer] -> 1x1 -> y (B,H/16,W/16,M)
 
     Args:
         channels: Width at 1/8 of the resolution.
@@ -37,6 +39,7 @@ class AnalysisTransform(nn.Module):
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
         normalisation: Of what the blocks' branches see.
+        token_mixing: How many mixers there are besides; None for none.
 
     Example:
         >>> g_a = AnalysisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -52,6 +55,7 @@ class AnalysisTransform(nn.Module):
         depth: int,
         deep_depth: int,
         normalisation: Normalisation = nn.Identity,
+        token_mixing: TokenMixingDesign | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(3 * PATCH * PATCH, channels)
@@ -64,6 +68,7 @@ class AnalysisTransform(nn.Module):
             DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
         )
         self.head = nn.Linear(deep_channels, latent_channels)
+        self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
         """Analyses a picture.
@@ -76,10 +81,10 @@ class AnalysisTransform(nn.Module):
             y, ``(B, H/16, W/16, M)``, float32 whatever the precision inside.
         """
         x = self.stem(space_to_depth(image - 0.5, PATCH))
-        for block in self.blocks:
+        for block in (*self.blocks, *self.mixers):
             x = block(x)
         x = self.down(x * self.gain(quality)[:, None, None, :].to(x.dtype))
-        for block in self.deep_blocks:
+        for block in (*self.deep_blocks, *self.deep_mixers):
             x = block(x)
         # Large coefficients need more than bfloat16's 8 bits of mantissa.
         with torch.autocast(x.device.type, enabled=False):
@@ -91,8 +96,8 @@ class SynthesisTransform(nn.Module):
 
     ::
 
-        y (B,h,w,M) -> 1x1 -> [block] x deep_depth -> upsample -> * gain(quality) -> [block] x depth
-          -> 1x1 -> channels to 8x8 pixels -> image (B,16h,16w,3)
+        y (B,h,w,M) -> 1x1 -> [mixer] -> [block] x deep_depth -> upsample -> * gain(quality) -> [mixer]
+          -> [block] x depth -> 1x1 -> channels to 8x8 pixels -> image (B,16h,16w,3)
 
     Args:
         channels: Width at 1/8 of the resolution.
@@ -101,6 +106,7 @@ class SynthesisTransform(nn.Module):
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
         normalisation: Of what the blocks' branches see.
+        token_mixing: How many mixers there are besides; None for none.
 
     Example:
         >>> g_s = SynthesisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -116,6 +122,7 @@ class SynthesisTransform(nn.Module):
         depth: int,
         deep_depth: int,
         normalisation: Normalisation = nn.Identity,
+        token_mixing: TokenMixingDesign | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(latent_channels, deep_channels)
@@ -128,6 +135,7 @@ class SynthesisTransform(nn.Module):
             DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
         )
         self.head = nn.Linear(channels, 3 * PATCH * PATCH)
+        self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         """Synthesises a picture.
@@ -141,10 +149,20 @@ class SynthesisTransform(nn.Module):
         """
         with torch.autocast(y.device.type, enabled=False):
             x = self.stem(y)
-        for block in self.deep_blocks:
+        for block in (*self.deep_mixers, *self.deep_blocks):
             x = block(x)
         x = self.up(x)
         x = x * self.gain(quality)[:, None, None, :].to(x.dtype)
-        for block in self.blocks:
+        for block in (*self.mixers, *self.blocks):
             x = block(x)
         return depth_to_space(self.head(x), PATCH).float() + 0.5
+
+
+def _mixers(
+    channels: int, deep_channels: int, token_mixing: TokenMixingDesign | None
+) -> tuple[nn.ModuleList, nn.ModuleList]:
+    wanted = token_mixing or TokenMixingDesign(0, 0)
+    return (
+        nn.ModuleList(TokenMixingBlock(channels) for _ in range(wanted.blocks)),
+        nn.ModuleList(TokenMixingBlock(deep_channels) for _ in range(wanted.deep_blocks)),
+    )

@@ -83,6 +83,63 @@ def tiny_weights():
     return export_image(CONFIG, tiny_state(seed=1))
 
 
+def tiny_max_network(seed: int) -> Any:
+    """The network with the slice-wise entropy model, with the same transforms and hyperprior."""
+    import torch
+
+    from latentpress.models.image.families import build_image_max_network
+    from latentpress.models.mlic.design import LocalAttentionDesign, SliceContextDesign, TokenMixingDesign
+
+    sizes = {name: value for name, value in CONFIG.items() if name != "context_depth"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_image_max_network(
+            **sizes,
+            context=SliceContextDesign(8, 8, LocalAttentionDesign(8, 1)),
+            token_mixing=TokenMixingDesign(1, 1),
+        )
+        state = tiny_state(seed)
+        with torch.no_grad():
+            for name, value in network.state_dict().items():
+                if name in state:
+                    value.copy_(state[name])
+                elif name.startswith("context."):
+                    value.add_(torch.randn(value.shape) * 0.05)
+            for stage in network.context.stages:
+                for half in (stage.anchor, stage.other):
+                    bias = half.parameters_of.head.bias
+                    bias[len(bias) // 2 :] += torch.randn(len(bias) // 2)
+                    # Little enough noise that quality still means something.
+                    half.residual_prediction.head.weight *= 0.1
+                    half.residual_prediction.head.bias *= 0.1
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_max_codec():
+    return max_codec(tiny_max_network(seed=2))
+
+
+@pytest.fixture(scope="session")
+def patient_max_codec():
+    """The same, but all elements are coded, whatever their random scales."""
+    import torch
+
+    network = tiny_max_network(seed=2)
+    with torch.no_grad():
+        for stage in network.context.stages:
+            for half in (stage.anchor, stage.other):
+                half.selective.head.bias -= 1
+    return max_codec(network)
+
+
+def max_codec(network: Any) -> Any:
+    from latentpress.codecs.image import ImageCodec
+    from latentpress.train.export import export_image
+
+    return ImageCodec(export_image(network.config, network.state_dict(), family=network.family))
+
+
 @pytest.fixture(scope="session")
 def tiny_codec(tiny_weights):
     from latentpress.codecs.image import ImageCodec

@@ -59,11 +59,17 @@ def image_subject(codec: Codec, picture) -> Subject:
     )
 
 
-SUBJECTS = ["tiny image", *(f"shipped {name}" for name in shipped_weights() if name == "image")]
+SUBJECTS = [
+    "tiny image",
+    "tiny image-max",
+    *(f"shipped {name}" for name in shipped_weights() if name.startswith("image")),
+]
 
 
 @pytest.fixture(scope="module", params=SUBJECTS)
-def subject(request, tiny_codec, picture) -> Subject:
+def subject(request, tiny_codec, tiny_max_codec, picture) -> Subject:
+    if request.param == "tiny image-max":
+        return image_subject(tiny_max_codec, picture)
     if request.param == "tiny image":
         return image_subject(tiny_codec, picture)
     return image_subject(load(request.param.removeprefix("shipped ")), picture)

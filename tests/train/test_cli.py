@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,27 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 EXPERIMENTS = sorted(CONFIGS.rglob("*.yaml"))
 
 # A setting of a network by the end of its name, and the most of it that is quick.
-SMALL = {"channels": 8, "width": 8, "depth": 1}
+SMALL = {"channels": 8, "width": 8, "depth": 1, "channel_context": 8, "heads": 1, "blocks": 1}
+
+
+def shrunk(settings: dict[str, Any], prefix: str) -> Iterator[str]:
+    """Flags that make a network tiny, parts within parts included."""
+    for name, value in settings.items():
+        limit = next((most for end, most in SMALL.items() if name.endswith(end)), None)
+        if isinstance(value, dict):
+            yield from shrunk(value, f"{prefix}.{name}")
+        elif name == "latent_channels" and "schedule" in settings:
+            yield f"{prefix}.{name}={2 * settings['schedule']['slices']}"
+        elif limit is not None:
+            yield f"{prefix}.{name}={min(value, limit)}"
 
 
 def flags(experiment: Path, photographs: Path, out: Path, **options: Any) -> list[str]:
     """Arguments that run an experiment with tiny networks, on two pictures and the processor."""
     content = yaml.safe_load(experiment.read_text())
     found = ["fit", "--config", str(experiment)]
-    for name, value in content["model"]["init_args"].get("network", {}).get("init_args", {}).items():
-        limit = next((most for end, most in SMALL.items() if name.endswith(end)), None)
-        if limit is not None:
-            found.append(f"--model.init_args.network.init_args.{name}={min(value, limit)}")
+    network = content["model"]["init_args"].get("network", {}).get("init_args", {})
+    found += shrunk(network, "--model.init_args.network.init_args")
     data = {"train_folder": photographs, "val_folder": photographs, "crop_size": 64, "batch_size": 2}
     found += [f"--data.init_args.{name}={value}" for name, value in data.items()]
     trainer = {"accelerator": "cpu", "devices": 1, "default_root_dir": out, "logger": False}
