@@ -1,0 +1,190 @@
+"""Entropy networks for volumes: the hyperprior and the four-step context model of pictures, with three axes.
+
+Positions fall into four classes such that the six neighbours of a position are of the three other classes. In each
+step every position codes one quarter of its channels, a different quarter in each class, so after a step everything
+still to come has decoded neighbours in space and in channels: DCVC-DC's quadtree partition (arXiv 2302.14402, section
+3.3) with the body-centred lattice in the place of the diagonal one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentpress.models.entropy.blocks import LeakyRectifier, RectifiedProduct
+from latentpress.models.entropy.context import ORDER, STEPS, Prediction
+from latentpress.models.entropy.gaussian import clamp_with_gradient
+from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HYPER_STRIDE
+from latentpress.models.quality import QualityGain, QualityVector
+from latentpress.models.volume import NeighbourConv, VolumeBlock, fold, unfold
+
+
+def volume_step_mask(
+    step: int, shape: tuple[int, int, int], channels: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Which elements of a latent are coded in a step.
+
+    Args:
+        step: 0 to 3.
+        shape: Depth, height and width of the latent.
+        channels: M, a multiple of 4.
+        device: Where the mask is made.
+
+    Returns:
+        Boolean ``(depth, height, width, channels)``; the masks of the four steps partition the latent.
+
+    Example:
+        >>> sum(volume_step_mask(k, (3, 4, 5), 8).int() for k in range(4)).unique()
+        tensor([1], dtype=torch.int32)
+    """
+    d, h, w = (torch.arange(size, device=device) % 2 for size in shape)
+    classes = d[:, None, None].bitwise_xor(h[:, None]) * 2 + d[:, None, None].bitwise_xor(w)
+    # Channels are dealt out in turn, because the first of them carry the most.
+    quarter = torch.arange(channels, device=device) % STEPS
+    return classes.bitwise_xor(torch.full_like(classes, ORDER[step]))[..., None] == quarter
+
+
+class VolumeContextBlock(nn.Module):
+    """Residual block of the entropy networks, ``(B, D, H, W, C)`` to the same shape; has an integer counterpart.
+
+    ::
+
+        x -> 1x1 -> leaky rectifier -> neighbours -> 1x1 -(+x)-> h
+        h -> value, gate -> value * limited gate -> 1x1 -(+h)-> y
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, channels)
+        self.rectifier = LeakyRectifier()
+        self.neighbours = NeighbourConv(channels)
+        self.project = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.gate = nn.Linear(channels, channels)
+        self.product = RectifiedProduct()
+        self.output = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, periodic: Tensor) -> Tensor:
+        """Maps ``(B, D, H, W, C)`` to the same shape."""
+        x = x + self.project(self.neighbours(self.rectifier(self.expand(x)), periodic))
+        return x + self.output(self.product(self.value(x), self.gate(x)))
+
+
+class VolumeContextModel(nn.Module):
+    """Predicts mean and scale of a step's elements from the hyperprior and all earlier steps.
+
+    ::
+
+        features ------------------> head 0 ----------------------------> mean, scale (step 0)
+        features ++ y_hat so far --> adaptor k -> [block] x depth -> head k -> mean, scale (step k > 0)
+
+    Args:
+        channels: C of the hyperprior's features, and the width inside.
+        latent_channels: M, a multiple of 4.
+        depth: Blocks, shared by the steps.
+
+    Example:
+        >>> model = VolumeContextModel(8, 4, depth=1)
+        >>> y_hat, periodic = torch.zeros(1, 2, 2, 2, 4), torch.zeros(1, 3, dtype=torch.bool)
+        >>> model(1, torch.zeros(1, 2, 2, 2, 8), y_hat, periodic).mean.shape
+        torch.Size([1, 2, 2, 2, 4])
+    """
+
+    def __init__(self, channels: int, latent_channels: int, depth: int) -> None:
+        super().__init__()
+        if latent_channels % STEPS:
+            raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
+        self.adaptors = nn.ModuleList(
+            nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
+        )
+        self.blocks = nn.ModuleList(VolumeContextBlock(channels) for _ in range(depth))
+        self.heads = nn.ModuleList(nn.Linear(channels, 2 * latent_channels) for _ in range(STEPS))
+
+    def forward(self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor) -> Prediction:
+        """Predicts one step.
+
+        Args:
+            step: 0 to 3.
+            features: ``(B, d, h, w, C)`` of the hyperprior.
+            y_hat: ``(B, d, h, w, M)`` decoded so far, zero elsewhere; ignored in step 0.
+            periodic: ``(B, 3)`` boolean.
+        """
+        x = features
+        with torch.autocast(x.device.type, enabled=False):
+            if step > 0:
+                x = self.adaptors[step - 1](torch.cat((x.to(y_hat.dtype), y_hat), dim=-1))
+        if step > 0:
+            for block in self.blocks:
+                x = block(x, periodic)
+        with torch.autocast(x.device.type, enabled=False):
+            mean, raw_scale = self.heads[step](x.to(y_hat.dtype)).chunk(2, dim=-1)
+        return Prediction(mean, raw_scale)
+
+
+class VolumeHyperAnalysis(nn.Module):
+    """Latent y to side information z, a quarter of the size each way.
+
+    ::
+
+        y (B,d,h,w,M) -> replicate-pad to multiples of 4 -> 1x1 -> block -> fold -> block -> fold
+          -> * gain(quality) -> z (B,ceil(d/4),ceil(h/4),ceil(w/4),Z)
+
+    Args:
+        latent_channels: M.
+        channels: Width inside.
+        hyper_channels: Z.
+    """
+
+    def __init__(self, latent_channels: int, channels: int, hyper_channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(latent_channels, channels)
+        self.fine = VolumeBlock(channels)
+        self.down = nn.Linear(8 * channels, channels)
+        self.coarse = VolumeBlock(channels)
+        self.head = nn.Linear(8 * channels, hyper_channels)
+        self.gain = QualityGain(hyper_channels)
+
+    def forward(self, y: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
+        """Maps ``(B, d, h, w, M)`` and qualities ``(B,)`` to z, float32, in quantisation steps."""
+        pad_d, pad_h, pad_w = (-size % HYPER_STRIDE for size in y.shape[1:4])
+        if pad_d or pad_h or pad_w:
+            planes = F.pad(y.permute(0, 4, 1, 2, 3), (0, pad_w, 0, pad_h, 0, pad_d), mode="replicate")
+            y = planes.permute(0, 2, 3, 4, 1)
+        with torch.autocast(y.device.type, enabled=False):
+            x = self.stem(y)
+        x = self.coarse(self.down(fold(self.fine(x, periodic), 2)), periodic)
+        with torch.autocast(y.device.type, enabled=False):
+            z = self.head(fold(x.float(), 2)) * self.gain(quality)[:, None, None, None, :]
+        return clamp_with_gradient(z, -HYPER_LIMIT, HYPER_LIMIT)
+
+
+class VolumeHyperSynthesis(nn.Module):
+    """Quantised z to features at the resolution of y; runs in integers when coding.
+
+    ::
+
+        z (B,d/4,h/4,w/4,Z) -> up -> block -> up -> + bias(quality) -> block -> features (B,d,h,w,C)
+
+    Args:
+        hyper_channels: Z.
+        coarse_channels: Width at the middle resolution.
+        channels: C.
+    """
+
+    def __init__(self, hyper_channels: int, coarse_channels: int, channels: int) -> None:
+        super().__init__()
+        self.up_coarse = nn.Linear(hyper_channels, 8 * coarse_channels)
+        self.coarse = VolumeContextBlock(coarse_channels)
+        self.up_fine = nn.Linear(coarse_channels, 8 * channels)
+        self.bias = QualityVector(channels)
+        self.fine = VolumeContextBlock(channels)
+
+    def forward(self, z_hat: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
+        """Maps quantised z and qualities ``(B,)`` to features ``(B, 4*zd, 4*zh, 4*zw, C)``."""
+        x = self.coarse(unfold(self.up_coarse(z_hat), 2), periodic)
+        x = unfold(self.up_fine(x), 2)
+        return self.fine(x + self.bias(quality)[:, None, None, None, :], periodic)

@@ -1,0 +1,175 @@
+"""Starts a field network as the best linear lapped transform codec, or from the network of a smaller ratio.
+
+A fresh network's enhancers do nothing at first. Its boundary filter is the one whose lapped transform codes the
+training fields with the fewest bits, its latent the principal components of the filtered blocks, its gains the inverse
+of the quantisation steps that theory asks for. Training begins from a working codec at all rates.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import lightning
+import torch
+import torch.distributed
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN
+from latentpress.models.field.transforms import STRIDE
+from latentpress.models.volume import fold
+from latentpress.train.field_transfer import transfer
+
+if TYPE_CHECKING:
+    from latentpress.models.field.network import FieldNetwork
+
+_NOISE = 0.01
+"""Standard deviation of weights that have no principal component to hold."""
+
+# The error a filter is made for: below what the codec will make, as filters for larger errors overlap less well.
+_ERROR_TIMES_LAMBDA = 0.04
+_LARGEST_ERROR = 3e-5
+
+
+class FieldStart(Callback):
+    """Initialises a fresh run's :class:`FieldNetwork`; a resumed run is left alone.
+
+    Args:
+        batches: Training batches to take the statistics of.
+    """
+
+    def __init__(self, batches: int = 16) -> None:
+        self.batches = batches
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Initialises the network, alike on all devices."""
+        if trainer.global_step:
+            return
+        if module.transfer_from is not None:
+            transfer(module.network, module.transfer_from, module.lambda_min, module.lambda_max)
+        else:
+            fields = []
+            for batch, _ in zip(trainer.train_dataloader, range(self.batches), strict=False):
+                fields.append((batch.field.to(module.device), batch.periodic.to(module.device)))
+            initialise(module.network, fields, module.lambda_min, module.lambda_max)
+        if torch.distributed.is_initialized():
+            # Eigenvectors of near-equal eigenvalues may differ between devices.
+            for parameter in module.network.parameters():
+                torch.distributed.broadcast(parameter.detach(), src=0)
+
+
+def initialise(
+    network: FieldNetwork, fields: list[tuple[Tensor, Tensor]], lambda_min: float, lambda_max: float
+) -> None:
+    """Makes a network the linear lapped transform codec that fits some fields best.
+
+    Args:
+        network: Changed in place.
+        fields: Pairs of ``(B, S, S, S, 3)`` and ``(B, 3)`` boolean, on the network's device.
+        lambda_min: Lambda at quality 0.
+        lambda_max: Lambda at quality 100.
+    """
+    allowed = min(_LARGEST_ERROR, _ERROR_TIMES_LAMBDA / math.sqrt(lambda_min * lambda_max))
+    matrix = lapped_matrix(autocovariance(fields[0][0], 3 * STRIDE), STRIDE, allowed)
+    with torch.no_grad():
+        analysis, synthesis = network.analysis, network.synthesis
+        analysis.boundary.matrix.copy_(matrix)
+        synthesis.boundary.matrix.copy_(matrix.inverse())
+        moments: Tensor | None = None
+        count = 0
+        for field, periodic in fields:
+            samples = fold(analysis.boundary(field, periodic), STRIDE).flatten(0, -2).double()
+            moments = samples.T @ samples + (0 if moments is None else moments)
+            count += len(samples)
+        values, vectors = torch.linalg.eigh(moments / count)
+        rows = vectors.flip(1).T[: network.latent_channels].float()
+        analysis.head.weight.copy_(rows)
+        synthesis.stem.weight.copy_(rows.T)
+        line = gain_line(network.gain.knots.shape[0], lambda_min, lambda_max).to(rows)
+        network.gain.knots.copy_(line[:, None].expand_as(network.gain.knots))
+        network.inverse_gain.knots.copy_(-network.gain.knots)
+        deviations = values.flip(0)[: network.latent_channels].clamp(min=0).sqrt() * line.mean().exp()
+        _expect_scales(network.context.heads, deviations.float())
+
+
+def gain_line(knots: int, lambda_min: float, lambda_max: float) -> Tensor:
+    """Logarithms of the inverse quantisation step at equally spaced qualities.
+
+    A coefficient costs ``-log2(step)`` bits and ``lambda / 3 * step^2 / 12`` of distortion, since the squared error is
+    averaged over three components.
+    """
+    ends = [-0.5 * math.log(18 / (math.log(2) * value)) for value in (lambda_min, lambda_max)]
+    return torch.linspace(ends[0], ends[1], knots)
+
+
+def autocovariance(field: Tensor, lags: int) -> Tensor:
+    """Mean product of samples 0 to ``lags - 1`` apart, pooled over axes and components, ``(lags,)`` float64."""
+    found = []
+    for lag in range(lags):
+        pairs = [
+            (field.narrow(axis, 0, field.shape[axis] - lag) * field.narrow(axis, lag, field.shape[axis] - lag))
+            for axis in (1, 2, 3)
+        ]
+        found.append(torch.stack([p.double().mean() for p in pairs]).mean())
+    return torch.stack(found)
+
+
+def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iterations: int = 150) -> Tensor:
+    """The boundary filter whose lapped transform needs the fewest bits for a stationary signal.
+
+    Even and odd parts of the samples around a boundary are filtered by a matrix each, as in the literature's factored
+    filters. Filtering both boundaries of a block gives it a covariance S, and undoing the filter amplifies an error
+    by a factor g. At a given error the rate of the best transform after the filter is ``log det(I + S g / error) / 2``
+    a block; a quasi-Newton method minimises it.
+
+    Args:
+        covariance: ``(3 * block,)`` of the signal, by lag.
+        block: Side of a block.
+        allowed_error: Mean square error over the signal's variance.
+        iterations: At most.
+
+    Returns:
+        ``(block, block)`` float32, on the covariance's device.
+    """
+    r = covariance.cpu().double() / float(covariance[0])
+    lag = (torch.arange(3 * block)[:, None] - torch.arange(3 * block)).abs()
+    sigma = r[lag]
+    half = block // 2
+    eye, small = torch.eye(block, dtype=torch.float64), torch.eye(half, dtype=torch.float64)
+    butterfly = torch.cat((torch.cat((small, small.flip(0)), 1), torch.cat((small.flip(0), -small), 1)))
+    butterfly = butterfly / math.sqrt(2)
+    parts = [small.clone().requires_grad_(True) for _ in range(2)]
+
+    def matrix() -> Tensor:
+        return butterfly @ torch.block_diag(*parts) @ butterfly
+
+    def bits() -> Tensor:
+        mixing = matrix()
+        outer = torch.zeros(block, 3 * block, dtype=torch.float64)
+        outer[:half, half : half + block] = mixing[half:]
+        outer[half:, block + half : 2 * block + half] = mixing[:half]
+        amplified = mixing.inverse().square().sum() / block
+        return torch.logdet(eye + outer @ sigma @ outer.T * (amplified / allowed_error))
+
+    optimizer = torch.optim.LBFGS(parts, max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = bits()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return matrix().detach().float().to(covariance.device)
+
+
+def _expect_scales(heads: nn.ModuleList, deviations: Tensor) -> None:
+    """Lets the context model expect the standard deviations that the principal components have."""
+    index = (deviations.clamp(min=SCALE_MIN) / SCALE_MIN).log() / LOG_SCALE_STEP
+    raw = (index.clamp(max=SCALE_COUNT - 1) - INDEX_OFFSET) / INDEX_SLOPE
+    for head in heads:
+        head.weight.mul_(0.1)
+        head.bias.zero_()
+        head.bias[len(raw) :] = raw
