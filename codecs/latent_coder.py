@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
-from latentpress.models.entropy.context import STEPS, step_mask
+from latentpress.models.entropy.context import STEPS, Prediction, step_mask
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
 
@@ -128,7 +129,7 @@ class LatentCoder:
                 observe(Observation(symbols, indexes, raw_scale))
             return symbols
 
-        y_hat = self._run(y.shape[1], y.shape[2], quality, send, y_units)
+        y_hat = self._run(tuple(y.shape[1:-1]), quality, send, y_units)
         return CodedLatent(encoder.finish(), checksum.value, y_hat)
 
     def decode(self, data: bytes, checksum: int, height: int, width: int, quality: Tensor) -> Tensor:
@@ -147,6 +148,10 @@ class LatentCoder:
         Raises:
             CorruptStream: The data do not decode to symbols with this checksum.
         """
+        return self.decode_shape(data, checksum, (height, width), quality)
+
+    def decode_shape(self, data: bytes, checksum: int, shape: tuple[int, ...], quality: Tensor) -> Tensor:
+        """Restores a latent with any number of axes: :meth:`decode` for a shape without batch and channels."""
         decoder = SymbolDecoder(data)
         actual = _Checksum()
 
@@ -157,7 +162,7 @@ class LatentCoder:
             actual.add(symbols)
             return symbols
 
-        y_hat = self._run(height, width, quality, receive, None)
+        y_hat = self._run(shape, quality, receive, None)
         decoder.finish()
         if actual.value != checksum:
             raise CorruptStream(
@@ -178,26 +183,27 @@ class LatentCoder:
 
     @torch.inference_mode()
     def _run(
-        self, height: int, width: int, quality: Tensor, exchange: Exchange, y_units: Tensor | None
+        self, shape: tuple[int, ...], quality: Tensor, exchange: Exchange, y_units: Tensor | None
     ) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
-            return self._run_exactly(height, width, quality, exchange, y_units)
+            return self._run_exactly(shape, quality, exchange, y_units)
 
     def _run_exactly(
-        self, height: int, width: int, quality: Tensor, exchange: Exchange, y_units: Tensor | None
+        self, shape: tuple[int, ...], quality: Tensor, exchange: Exchange, y_units: Tensor | None
     ) -> Tensor:
         device = quality.device
-        z_shape = (-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), self.hyper_channels)
-        z_raw_scale = self.hyper_prior(quality).expand(z_shape[0] * z_shape[1], -1)
+        z_shape = (*(-(-size // HYPER_STRIDE) for size in shape), self.hyper_channels)
+        z_raw_scale = self.hyper_prior(quality).expand(math.prod(z_shape[:-1]), -1)
         z_symbols = exchange(z_raw_scale.flatten(), None)
         z_units = torch.from_numpy(z_symbols).to(device).double().view(1, *z_shape) * UNIT
-        features = self.hyper_synthesis(z_units, quality)[:, :height, :width]
+        features = self._features(z_units, quality)
+        features = features[(slice(None), *map(slice, shape))]
 
-        y_hat = torch.zeros((1, height, width, self.latent_channels), dtype=torch.float64, device=device)
+        y_hat = torch.zeros((1, *shape, self.latent_channels), dtype=torch.float64, device=device)
         flat = y_hat.view(-1)
-        for step, coded in self._steps(height, width, device):
-            prediction = self.context(step, features, y_hat)
+        for step, coded in self._steps(shape, device):
+            prediction = self._predict(step, features, y_hat)
             mean = prediction.mean.flatten()[coded]
             raw_scale = prediction.raw_scale.flatten()[coded]
             residual = None if y_units is None else (y_units.reshape(-1)[coded] - mean) * (1 / UNIT)
@@ -206,11 +212,21 @@ class LatentCoder:
         result: Tensor = (y_hat * (1 / UNIT)).float()
         return result
 
-    def _steps(self, height: int, width: int, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
+        return self.hyper_synthesis(z_units, quality)
+
+    def _predict(self, step: int, features: Tensor, y_hat: Tensor) -> Prediction:
+        prediction: Prediction = self.context(step, features, y_hat)
+        return prediction
+
+    def _mask(self, step: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        height, width = shape
+        return step_mask(step, height, width, self.latent_channels, device)
+
+    def _steps(self, shape: tuple[int, ...], device: torch.device) -> Iterator[tuple[int, Tensor]]:
         """Numbers of the steps, and the flat positions of their elements in raster order."""
         for step in range(STEPS):
-            mask = step_mask(step, height, width, self.latent_channels, device)
-            yield step, mask.flatten().nonzero().flatten()
+            yield step, self._mask(step, shape, device).flatten().nonzero().flatten()
 
 
 def _bits_saved(tables: TableSet) -> NDArray[np.float64]:

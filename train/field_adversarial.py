@@ -126,7 +126,9 @@ class FieldAdversarial(lightning.LightningModule):
         self.val_qualities = tuple(float(q) for q in val_qualities)
         self.automatic_optimization = False
         self._decode = self._decoded
-        self._graphs: tuple[GraphedBackward[DiscriminatorTerms], GraphedBackward[GeneratorTerms]] | None = None
+        self._graphs: tuple[GraphedBackward[DiscriminatorTerms], GraphedBackward[GeneratorTerms]] | None = (
+            None
+        )
         self._records: list[dict[str, Any]] = []
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -161,11 +163,13 @@ class FieldAdversarial(lightning.LightningModule):
             decoded = self._decode(*batch)
             self._graphs = (
                 GraphedBackward(
-                    torch.compile(self.discriminator_loss), self.discriminator.parameters(),
+                    torch.compile(self.discriminator_loss),
+                    self.discriminator.parameters(),
                     (batch.field, decoded.linear, batch.quality, batch.periodic),
                 ),
                 GraphedBackward(
-                    torch.compile(self.generator_loss), self.network.parameters(),
+                    torch.compile(self.generator_loss),
+                    self.network.parameters(),
                     (batch.field, *decoded, batch.quality, batch.periodic),
                 ),
             )
@@ -198,7 +202,10 @@ class FieldAdversarial(lightning.LightningModule):
             fake = self.network(linear, quality, periodic)
         real_score, fake_score = self.discriminator(field), self.discriminator(fake)
         real_score, fake_score = real_score.float(), fake_score.float()
-        loss = F.softplus(fake_score.mean() - real_score).mean() + F.softplus(fake_score - real_score.mean()).mean()
+        loss = (
+            F.softplus(fake_score.mean() - real_score).mean()
+            + F.softplus(fake_score - real_score.mean()).mean()
+        )
         return DiscriminatorTerms(loss, (real_score.mean() - fake_score.mean()).detach())
 
     def generator_loss(
@@ -211,7 +218,8 @@ class FieldAdversarial(lightning.LightningModule):
         real_score = torch.func.functional_call(self.discriminator, frozen, field).float()
         fake_score = torch.func.functional_call(self.discriminator, frozen, fake).float()
         adversarial = (
-            F.softplus(real_score - fake_score.mean()).mean() + F.softplus(real_score.mean() - fake_score).mean()
+            F.softplus(real_score - fake_score.mean()).mean()
+            + F.softplus(real_score.mean() - fake_score).mean()
         )
         pixel = _relative_error(fake, field, faithful)
         true, found, known = (central_differences(x) for x in (field, fake, faithful))
@@ -247,7 +255,12 @@ class FieldAdversarial(lightning.LightningModule):
                     "realistic": self.network(linear, level, flow.periodic),
                 }
             ratio = FLOAT32_BITS * flow.field.numel() / float(coded.y_bits + coded.z_bits)
-            record: dict[str, Any] = {"flow": flow.name, "quality": quality, "ratio": round(ratio, 2), "truth": truth}
+            record: dict[str, Any] = {
+                "flow": flow.name,
+                "quality": quality,
+                "ratio": round(ratio, 2),
+                "truth": truth,
+            }
             for name, field in fields.items():
                 if bool(flow.periodic.all()):
                     field = solenoidal(field[0].permute(3, 0, 1, 2)).permute(1, 2, 3, 0)[None]
@@ -283,7 +296,8 @@ def band_energy_loss(found: Tensor, true: Tensor) -> Tensor:
         found_smooth, true_smooth = (_smooth(x, 2**level) for x in (found, true))
         margin = 2 ** (level + 1)
         energies = [
-            _inner(a - b, margin).square().mean((1, 2, 3, 4)) for a, b in ((found, found_smooth), (true, true_smooth))
+            _inner(a - b, margin).square().mean((1, 2, 3, 4))
+            for a, b in ((found, found_smooth), (true, true_smooth))
         ]
         total = total + (energies[0] / energies[1].clamp(min=1e-12)).clamp(min=1e-4).log().square().mean()
         found, true = found_smooth, true_smooth
@@ -329,10 +343,14 @@ def _statistics(field: Tensor, periodic: bool) -> dict[str, float]:
         size = field.shape[1]
         spectrum = energy_spectrum(field[0].permute(3, 0, 1, 2))
         # Shells 24 to 40 of a box of 128 points.
-        record["small_scales"] = float(f"{float(spectrum[size * 24 // 128 : size * 40 // 128 + 1].sum()):.4g}")
+        record["small_scales"] = float(
+            f"{float(spectrum[size * 24 // 128 : size * 40 // 128 + 1].sum()):.4g}"
+        )
     return record
 
 
 def discriminator_state(module: FieldAdversarial) -> dict[str, Tensor]:
     """The discriminator's weights, for export."""
-    return {name: tensor.detach().cpu() for name, tensor in nn.Module.state_dict(module.discriminator).items()}
+    return {
+        name: tensor.detach().cpu() for name, tensor in nn.Module.state_dict(module.discriminator).items()
+    }

@@ -16,7 +16,8 @@ import torch.distributed
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, LOG_SCALE_STEP, SCALE_COUNT, SCALE_MIN
+from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT, SCALE_MIN
+from latentpress.models.entropy.volume import VOLUME_LOG_SCALE_STEP
 from latentpress.models.field.transforms import STRIDE
 from latentpress.models.volume import fold
 from latentpress.train.field_transfer import transfer
@@ -24,8 +25,8 @@ from latentpress.train.field_transfer import transfer
 if TYPE_CHECKING:
     from latentpress.models.field.network import FieldNetwork
 
-_NOISE = 0.01
-"""Standard deviation of weights that have no principal component to hold."""
+LARGEST_EXPONENT = 12
+"""Of the powers of two that shrink latents before networks see them."""
 
 # The error a filter is made for: below what the codec will make, as filters for larger errors overlap less well.
 _ERROR_TIMES_LAMBDA = 0.04
@@ -90,6 +91,7 @@ def initialise(
         network.gain.knots.copy_(line[:, None].expand_as(network.gain.knots))
         network.inverse_gain.knots.copy_(-network.gain.knots)
         deviations = values.flip(0)[: network.latent_channels].clamp(min=0).sqrt() * line.mean().exp()
+        network.context.scale.exponent.copy_(deviations.log2().clamp(0, LARGEST_EXPONENT).round())
         _expect_scales(network.context.heads, deviations.float())
 
 
@@ -108,33 +110,38 @@ def autocovariance(field: Tensor, lags: int) -> Tensor:
     found = []
     for lag in range(lags):
         pairs = [
-            (field.narrow(axis, 0, field.shape[axis] - lag) * field.narrow(axis, lag, field.shape[axis] - lag))
+            (
+                field.narrow(axis, 0, field.shape[axis] - lag)
+                * field.narrow(axis, lag, field.shape[axis] - lag)
+            )
             for axis in (1, 2, 3)
         ]
         found.append(torch.stack([p.double().mean() for p in pairs]).mean())
     return torch.stack(found)
 
 
-def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iterations: int = 150) -> Tensor:
+def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iterations: int = 400) -> Tensor:
     """The boundary filter whose lapped transform needs the fewest bits for a stationary signal.
 
     Even and odd parts of the samples around a boundary are filtered by a matrix each, as in the literature's factored
     filters. Filtering both boundaries of a block gives it a covariance S, and undoing the filter amplifies an error
     by a factor g. At a given error the rate of the best transform after the filter is ``log det(I + S g / error) / 2``
-    a block; a quasi-Newton method minimises it.
+    a block, which gradient descent minimises.
 
     Args:
         covariance: ``(3 * block,)`` of the signal, by lag.
         block: Side of a block.
         allowed_error: Mean square error over the signal's variance.
-        iterations: At most.
+        iterations: Of the descent.
 
     Returns:
         ``(block, block)`` float32, on the covariance's device.
     """
     r = covariance.cpu().double() / float(covariance[0])
     lag = (torch.arange(3 * block)[:, None] - torch.arange(3 * block)).abs()
-    sigma = r[lag]
+    # Sample covariances of short lags need not be positive definite.
+    values, vectors = torch.linalg.eigh(r[lag])
+    sigma = (vectors * values.clamp(min=1e-9)) @ vectors.T
     half = block // 2
     eye, small = torch.eye(block, dtype=torch.float64), torch.eye(half, dtype=torch.float64)
     butterfly = torch.cat((torch.cat((small, small.flip(0)), 1), torch.cat((small.flip(0), -small), 1)))
@@ -152,22 +159,20 @@ def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iteratio
         amplified = mixing.inverse().square().sum() / block
         return torch.logdet(eye + outer @ sigma @ outer.T * (amplified / allowed_error))
 
-    optimizer = torch.optim.LBFGS(parts, max_iter=iterations, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = bits()
-        value.backward()
-        return value
-
+    optimizer = torch.optim.Adam(parts, lr=0.03)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     with torch.enable_grad():
-        optimizer.step(closure)
+        for _ in range(iterations):
+            optimizer.zero_grad()
+            bits().backward()
+            optimizer.step()
+            schedule.step()
     return matrix().detach().float().to(covariance.device)
 
 
 def _expect_scales(heads: nn.ModuleList, deviations: Tensor) -> None:
     """Lets the context model expect the standard deviations that the principal components have."""
-    index = (deviations.clamp(min=SCALE_MIN) / SCALE_MIN).log() / LOG_SCALE_STEP
+    index = (deviations.clamp(min=SCALE_MIN) / SCALE_MIN).log() / VOLUME_LOG_SCALE_STEP
     raw = (index.clamp(max=SCALE_COUNT - 1) - INDEX_OFFSET) / INDEX_SLOPE
     for head in heads:
         head.weight.mul_(0.1)

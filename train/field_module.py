@@ -177,7 +177,9 @@ class FieldTraining(lightning.LightningModule):
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "rate_points.jsonl", "a", encoding="utf-8") as file:
             for record in self._records:
-                line = json.dumps({"step": self.global_step, "qualities": self.val_qualities, **_rounded(record)})
+                line = json.dumps(
+                    {"step": self.global_step, "qualities": self.val_qualities, **_rounded(record)}
+                )
                 print(line, flush=True)
                 file.write(line + "\n")
 

@@ -6,6 +6,7 @@ by what they carry, the larger ratio takes over the first of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,10 @@ def transfer(network: FieldNetwork, checkpoint: str, lambda_min: float, lambda_m
                 sign = 1 if name == "gain.knots" else -1
                 shift = gain_line(len(chosen), lambda_min, lambda_max) - gain_line(2, *recorded)[0]
                 chosen += sign * shift[:, None]
+        elif name == "context.scale.exponent":
+            # Coarser steps make smaller latents, so that the networks see the numbers they know.
+            coarser = float(gain_line(2, *recorded).mean() - gain_line(2, lambda_min, lambda_max).mean())
+            chosen = (chosen - round(coarser / math.log(2))).clamp(min=0)
         target[name].copy_(chosen)
 
 
@@ -63,6 +68,8 @@ def _first_channels(name: str, tensor: Tensor, channels: int, kept: int) -> Tens
         return tensor[:, :kept]
     if name in ("gain.knots", "inverse_gain.knots"):
         return tensor[:, :kept]
+    if name == "context.scale.exponent":
+        return tensor[:kept]
     if name.startswith("context.heads."):
         return torch.cat((tensor[:kept], tensor[channels : channels + kept]))
     if name.startswith("context.adaptors.") and name.endswith("weight"):

@@ -8,16 +8,73 @@ still to come has decoded neighbours in space and in channels: DCVC-DC's quadtre
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentpress.models.entropy.blocks import LeakyRectifier, RectifiedProduct
 from latentpress.models.entropy.context import ORDER, STEPS, Prediction
-from latentpress.models.entropy.gaussian import clamp_with_gradient
+from latentpress.models.entropy.gaussian import (
+    INDEX_OFFSET,
+    INDEX_SLOPE,
+    SCALE_COUNT,
+    SCALE_MIN,
+    clamp_with_gradient,
+)
 from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HYPER_STRIDE
 from latentpress.models.quality import QualityGain, QualityVector
 from latentpress.models.volume import NeighbourConv, VolumeBlock, fold, unfold
+
+VOLUME_SCALE_MAX = 1024.0
+"""Largest standard deviation of the scale table of volumes: smooth fields have a wide range of coefficients."""
+
+VOLUME_LOG_SCALE_STEP = math.log(VOLUME_SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
+
+
+def volume_scale_table() -> Tensor:
+    """The standard deviations of the tables, ``(SCALE_COUNT,)`` float64, in quantisation steps.
+
+    Example:
+        >>> [round(float(s), 2) for s in volume_scale_table()[[0, 63]]]
+        [0.11, 1024.0]
+    """
+    return SCALE_MIN * torch.exp(VOLUME_LOG_SCALE_STEP * torch.arange(SCALE_COUNT, dtype=torch.float64))
+
+
+def volume_scale_from_raw(raw: Tensor) -> Tensor:
+    """The standard deviation that a raw network output stands for, differentiable; any shape, float32."""
+    index = clamp_with_gradient(raw.float() * INDEX_SLOPE + INDEX_OFFSET, 0.0, SCALE_COUNT - 1.0)
+    return SCALE_MIN * torch.exp(VOLUME_LOG_SCALE_STEP * index)
+
+
+class ChannelScale(nn.Module):
+    """Brings latents of very different size to numbers around one, by powers of two, and predictions back.
+
+    The largest latent channels reach thousands of quantisation steps, more than integer activations hold and more
+    than a network is easily trained with.
+
+    Args:
+        channels: M.
+
+    Attributes:
+        exponent: ``(M,)`` int32; a latent is divided by two to this power.
+    """
+
+    exponent: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("exponent", torch.zeros(channels, dtype=torch.int32))
+
+    def shrink(self, y: Tensor) -> Tensor:
+        """Latents ``(..., M)`` in quantisation steps to numbers around one."""
+        return y * torch.exp2(-self.exponent.to(y.dtype))
+
+    def grow(self, mean: Tensor) -> Tensor:
+        """Predictions ``(..., M)`` back to quantisation steps."""
+        return mean * torch.exp2(self.exponent.to(mean.dtype))
 
 
 def volume_step_mask(
@@ -79,8 +136,10 @@ class VolumeContextModel(nn.Module):
 
     ::
 
-        features ------------------> head 0 ----------------------------> mean, scale (step 0)
-        features ++ y_hat so far --> adaptor k -> [block] x depth -> head k -> mean, scale (step k > 0)
+        features --------------------------> head 0 ----------------------------> mean, scale (step 0)
+        features ++ y_hat so far, shrunk --> adaptor k -> [block] x depth -> head k -> mean, scale (step k > 0)
+
+    Means leave the heads as numbers around one and are grown back, see :class:`ChannelScale`.
 
     Args:
         channels: C of the hyperprior's features, and the width inside.
@@ -98,6 +157,7 @@ class VolumeContextModel(nn.Module):
         super().__init__()
         if latent_channels % STEPS:
             raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
+        self.scale = ChannelScale(latent_channels)
         self.adaptors = nn.ModuleList(
             nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
         )
@@ -116,13 +176,14 @@ class VolumeContextModel(nn.Module):
         x = features
         with torch.autocast(x.device.type, enabled=False):
             if step > 0:
-                x = self.adaptors[step - 1](torch.cat((x.to(y_hat.dtype), y_hat), dim=-1))
+                shrunk = self.scale.shrink(y_hat)
+                x = self.adaptors[step - 1](torch.cat((x.to(y_hat.dtype), shrunk), dim=-1))
         if step > 0:
             for block in self.blocks:
                 x = block(x, periodic)
         with torch.autocast(x.device.type, enabled=False):
             mean, raw_scale = self.heads[step](x.to(y_hat.dtype)).chunk(2, dim=-1)
-        return Prediction(mean, raw_scale)
+            return Prediction(self.scale.grow(mean), raw_scale)
 
 
 class VolumeHyperAnalysis(nn.Module):
@@ -149,7 +210,7 @@ class VolumeHyperAnalysis(nn.Module):
         self.gain = QualityGain(hyper_channels)
 
     def forward(self, y: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
-        """Maps ``(B, d, h, w, M)`` and qualities ``(B,)`` to z, float32, in quantisation steps."""
+        """Maps shrunk latents ``(B, d, h, w, M)`` and qualities ``(B,)`` to z, float32, in quantisation steps."""
         pad_d, pad_h, pad_w = (-size % HYPER_STRIDE for size in y.shape[1:4])
         if pad_d or pad_h or pad_w:
             planes = F.pad(y.permute(0, 4, 1, 2, 3), (0, pad_w, 0, pad_h, 0, pad_d), mode="replicate")

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.entropy.context import STEPS
-from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
+from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient
 from latentpress.models.entropy.hyperprior import HyperPrior
 from latentpress.models.entropy.volume import (
     VolumeContextModel,
     VolumeHyperAnalysis,
     VolumeHyperSynthesis,
+    volume_scale_from_raw,
     volume_step_mask,
 )
 from latentpress.models.field.transforms import FieldAnalysis, FieldSynthesis
@@ -109,15 +110,13 @@ class FieldNetwork(nn.Module):
             periodic: ``(B, 3)`` boolean: which axes continue at their far ends.
         """
         coded = self.code(field, quality, periodic)
-        return FieldNetworkOutput(
-            self.synthesis(coded.y_hat, quality, periodic), coded.y_bits, coded.z_bits
-        )
+        return FieldNetworkOutput(self.synthesis(coded.y_hat, quality, periodic), coded.y_bits, coded.z_bits)
 
     def code(self, field: Tensor, quality: Tensor, periodic: Tensor) -> CodedField:
         """Everything of :meth:`forward` but the synthesis."""
         y = self.analysis(field, quality, periodic) * _spread(self.gain(quality))
-        z = self.hyper_analysis(y, quality, periodic)
-        z_scale = scale_from_raw(_spread(self.hyper_prior(quality))).expand_as(z)
+        z = self.hyper_analysis(self.context.scale.shrink(y), quality, periodic)
+        z_scale = volume_scale_from_raw(_spread(self.hyper_prior(quality))).expand_as(z)
         z_bits = gaussian_bits(self._rate_proxy(z), z_scale).sum(dim=(1, 2, 3, 4))
 
         depth, height, width = y.shape[1:4]
@@ -133,7 +132,9 @@ class FieldNetwork(nn.Module):
             raw_scale = torch.where(mask, prediction.raw_scale, raw_scale)
             decoded = round_with_gradient(y - prediction.mean) + prediction.mean
             y_hat = torch.where(mask, decoded, y_hat)
-        y_bits = gaussian_bits(self._rate_proxy(y - mean), scale_from_raw(raw_scale)).sum(dim=(1, 2, 3, 4))
+        y_bits = gaussian_bits(self._rate_proxy(y - mean), volume_scale_from_raw(raw_scale)).sum(
+            dim=(1, 2, 3, 4)
+        )
         return CodedField(y_hat * _spread(self.inverse_gain(quality)), y_bits, z_bits)
 
     def _rate_proxy(self, x: Tensor) -> Tensor:
@@ -150,12 +151,12 @@ def _spread(vector: Tensor) -> Tensor:
 
 def build_field_network(
     channels: int = 192,
-    latent_channels: int = 256,
+    latent_channels: int = 384,
     analysis_depth: int = 1,
     synthesis_depth: int = 2,
     hyper_channels: int = 32,
     hyper_width: int = 64,
-    context_channels: int = 160,
+    context_channels: int = 128,
     context_depth: int = 2,
 ) -> FieldNetwork:
     """Puts a :class:`FieldNetwork` together from its widths and depths.

@@ -116,7 +116,13 @@ class FlowStream(IterableDataset):
     """
 
     def __init__(
-        self, large: FlowPool, small: FlowPool | None, batch_size: int, size: int, periodic_share: float, seed: int
+        self,
+        large: FlowPool,
+        small: FlowPool | None,
+        batch_size: int,
+        size: int,
+        periodic_share: float,
+        seed: int,
     ) -> None:
         self.large = large
         self.small = small
@@ -218,8 +224,20 @@ class FlowDataModule(lightning.LightningDataModule):
         """
         if self._velocity:
             return self._velocity
-        described = repr((self.size, self.boxes, self.viscosities, self.snapshots, self.small_boxes,
-                          self.crop_size, self.spin_up, self.val_viscosity, self.val_double, self.seed))
+        described = repr(
+            (
+                self.size,
+                self.boxes,
+                self.viscosities,
+                self.snapshots,
+                self.small_boxes,
+                self.crop_size,
+                self.spin_up,
+                self.val_viscosity,
+                self.val_double,
+                self.seed,
+            )
+        )
         if self.cache is not None and Path(self.cache).is_file():
             stored = torch.load(self.cache, map_location=device, weights_only=True)
             if stored.pop("described") == described:
@@ -246,7 +264,9 @@ class FlowDataModule(lightning.LightningDataModule):
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
-        print(f"simulated {len(found['large'])} large snapshots in {time.monotonic() - start:.0f} s", flush=True)
+        print(
+            f"simulated {len(found['large'])} large snapshots in {time.monotonic() - start:.0f} s", flush=True
+        )
         return found
 
     def _run(
@@ -285,4 +305,3 @@ class FlowDataModule(lightning.LightningDataModule):
                 periodic = torch.full((1, 3), name == "box", device=field.device)
                 flows.append(ValidationFlow(name, field, periodic))
         return DataLoader(_Flows(flows), batch_size=None)
-

@@ -212,7 +212,9 @@ def refined(state: FlowState, grid: SpectralGrid) -> FlowState:
         size = modes.shape[-3]
         fine = modes.new_zeros((*modes.shape[:-3], grid.size, grid.size, grid.size // 2 + 1))
         # Without the Nyquist modes, which have no counterpart; dealiased flows do not have them.
-        rows = torch.cat((torch.arange(size // 2), torch.arange(1 - size // 2, 0) % grid.size)).to(modes.device)
+        rows = torch.cat((torch.arange(size // 2), torch.arange(1 - size // 2, 0) % grid.size)).to(
+            modes.device
+        )
         source = torch.cat((torch.arange(size // 2), torch.arange(size // 2 + 1, size))).to(modes.device)
         part = modes[..., source, :, : size // 2][..., :, source, :]
         fine[..., rows[:, None], rows[None, :], : size // 2] = part

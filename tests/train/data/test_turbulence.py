@@ -57,7 +57,9 @@ def test_force_supplies_its_power() -> None:
     state = flow(grid, count=2)
     solver = TurbulenceSolver(grid, 1e-9, power=0.7)
     later = solver.advance(state, 0.002, 5)
-    assert ((energy(grid, later) - energy(grid, state)) / 0.01).tolist() == pytest.approx([0.7, 0.7], rel=2e-3)
+    assert ((energy(grid, later) - energy(grid, state)) / 0.01).tolist() == pytest.approx(
+        [0.7, 0.7], rel=2e-3
+    )
 
 
 def test_viscosity_is_integrated_exactly() -> None:
