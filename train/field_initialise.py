@@ -25,6 +25,9 @@ from latentpress.train.field_transfer import transfer
 if TYPE_CHECKING:
     from latentpress.models.field.network import FieldNetwork
 
+_STEPS_AN_ERROR = math.log(5)
+"""Logarithm of quantisation steps over the root mean square error they lead to, most coefficients being zero."""
+
 LARGEST_EXPONENT = 12
 """Of the powers of two that shrink latents before networks see them."""
 
@@ -90,6 +93,8 @@ def initialise(
         line = gain_line(network.gain.knots.shape[0], lambda_min, lambda_max).to(rows)
         network.gain.knots.copy_(line[:, None].expand_as(network.gain.knots))
         network.inverse_gain.knots.copy_(-network.gain.knots)
+        for enhancer in (analysis.enhancer, synthesis.enhancer):
+            enhancer.gain.knots.copy_(-line[:, None] - _STEPS_AN_ERROR)
         deviations = values.flip(0)[: network.latent_channels].clamp(min=0).sqrt() * line.mean().exp()
         network.context.scale.exponent.copy_(deviations.log2().clamp(0, LARGEST_EXPONENT).round())
         _expect_scales(network.context.heads, deviations.float())

@@ -49,7 +49,7 @@ def transfer(network: FieldNetwork, checkpoint: str, lambda_min: float, lambda_m
         chosen = _first_channels(name, tensor, config["latent_channels"], kept)
         if name.endswith("knots"):
             chosen = chosen[:1].expand_as(chosen).clone()
-            if name in ("gain.knots", "inverse_gain.knots"):
+            if name in ("gain.knots", "inverse_gain.knots") or name.endswith("enhancer.gain.knots"):
                 sign = 1 if name == "gain.knots" else -1
                 shift = gain_line(len(chosen), lambda_min, lambda_max) - gain_line(2, *recorded)[0]
                 chosen += sign * shift[:, None]

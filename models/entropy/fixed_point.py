@@ -267,7 +267,11 @@ class FixedPointChannelScale(nn.Module):
 
     def _powers(self) -> Tensor:
         # Shifted integers rather than exp2, of which no standard says that it is exact.
-        return torch.ones_like(self.exponent, dtype=torch.int64).bitwise_left_shift(self.exponent.long()).double()
+        return (
+            torch.ones_like(self.exponent, dtype=torch.int64)
+            .bitwise_left_shift(self.exponent.long())
+            .double()
+        )
 
 
 class FixedPointRectifier(nn.Module):

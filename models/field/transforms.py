@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.quality import QualityVector
+from latentpress.models.quality import QualityGain, QualityVector
 from latentpress.models.volume import BoundaryFilter, VolumeBlock, fold, unfold
 
 COMPONENTS = 3
@@ -29,9 +29,11 @@ class Enhancer(nn.Module):
     ::
 
         x (B,D,H,W,3) -> 4^3 samples to channels -> 1x1 -> + bias(quality) -> [block] x depth -> 1x1
-          -> channels to 4^3 samples -(+x)-> y (B,D,H,W,3)
+          -> channels to 4^3 samples -> * gain(quality) -(+x)-> y (B,D,H,W,3)
 
-    The sum runs in float32: a field has to come through with more digits than half precision has.
+    The sum runs in float32: a field has to come through with more digits than half precision has. What is added is
+    about as large as the error at its quality, so the gain starts there, and what the network does not know yet
+    harms no quality more than another.
 
     Args:
         channels: Width; 192 holds all numbers of a cube.
@@ -44,13 +46,14 @@ class Enhancer(nn.Module):
         self.bias = QualityVector(channels)
         self.blocks = nn.ModuleList(VolumeBlock(channels) for _ in range(depth))
         self.head = nn.Linear(channels, COMPONENTS * PATCH**3)
+        self.gain = QualityGain(1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
         """Maps ``(B, D, H, W, 3)`` float32, sides multiples of 4, to the same shape."""
         features = self.features(x, quality, periodic)[-1]
-        return x + unfold(self.head(features), PATCH).float()
+        return x + unfold(self.head(features), PATCH).float() * self.gain(quality)[:, None, None, None, :]
 
     def features(self, x: Tensor, quality: Tensor, periodic: Tensor) -> list[Tensor]:
         """The stem's output and every block's, ``(B, D/4, H/4, W/4, channels)`` each."""
