@@ -92,7 +92,6 @@ def initialise(
         synthesis.stem.weight.copy_(rows.T)
         line = gain_line(network.gain.knots.shape[0], lambda_min, lambda_max).to(rows)
         network.gain.knots.copy_(line[:, None].expand_as(network.gain.knots))
-        network.inverse_gain.knots.copy_(-network.gain.knots)
         for enhancer in (analysis.enhancer, synthesis.enhancer):
             enhancer.gain.knots.copy_(-line[:, None] - _STEPS_AN_ERROR)
         deviations = values.flip(0)[: network.latent_channels].clamp(min=0).sqrt() * line.mean().exp()

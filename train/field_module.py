@@ -27,7 +27,7 @@ _RATE_EXPONENT = 0.4
 
 # Weights that hold an orthogonal transform to many digits: an ordinary step of Adam would be noise to them.
 _PRECISE = ("analysis.head.weight", "synthesis.stem.weight", "boundary.matrix")
-_PRECISE_LR_FACTOR = 0.003
+_PRECISE_LR_FACTOR = 3e-4
 
 
 class LossTerms(NamedTuple):

@@ -49,7 +49,7 @@ def transfer(network: FieldNetwork, checkpoint: str, lambda_min: float, lambda_m
         chosen = _first_channels(name, tensor, config["latent_channels"], kept)
         if name.endswith("knots"):
             chosen = chosen[:1].expand_as(chosen).clone()
-            if name in ("gain.knots", "inverse_gain.knots") or name.endswith("enhancer.gain.knots"):
+            if name == "gain.knots" or name.endswith("enhancer.gain.knots"):
                 sign = 1 if name == "gain.knots" else -1
                 shift = gain_line(len(chosen), lambda_min, lambda_max) - gain_line(2, *recorded)[0]
                 chosen += sign * shift[:, None]
@@ -66,7 +66,7 @@ def _first_channels(name: str, tensor: Tensor, channels: int, kept: int) -> Tens
         return tensor[:kept]
     if name in ("synthesis.stem.weight", "hyper_analysis.stem.weight"):
         return tensor[:, :kept]
-    if name in ("gain.knots", "inverse_gain.knots"):
+    if name == "gain.knots":
         return tensor[:, :kept]
     if name == "context.scale.exponent":
         return tensor[:kept]

@@ -55,13 +55,16 @@ class FieldNetwork(nn.Module):
 
     ::
 
-        field -> analysis -> * gain(q) -> y ------------> quantise, 4 steps --> y_hat -> * gain'(q)
+        field -> analysis -> * gain(q) -> y ------------> quantise, 4 steps --> y_hat -> / gain(q)
                                          |                  ^ mean, scale              -> synthesis -> field
                                          v                  |
                                    hyper analysis       context model
                                          |                  ^
                                          v                  |
                                  z -> quantise -> z_hat -> hyper synthesis
+
+    The decoder divides by the very gain of the encoder: a field needs digits that two gains, learned apart, do not
+    keep.
 
     Args:
         analysis: Field to latent.
@@ -99,7 +102,6 @@ class FieldNetwork(nn.Module):
         self.latent_channels = latent_channels
         self.config = {}
         self.gain = QualityGain(latent_channels)
-        self.inverse_gain = QualityGain(latent_channels)
 
     def forward(self, field: Tensor, quality: Tensor, periodic: Tensor) -> FieldNetworkOutput:
         """Codes a batch, with additive noise for the rate in training and true rounding otherwise.
@@ -114,7 +116,8 @@ class FieldNetwork(nn.Module):
 
     def code(self, field: Tensor, quality: Tensor, periodic: Tensor) -> CodedField:
         """Everything of :meth:`forward` but the synthesis."""
-        y = self.analysis(field, quality, periodic) * _spread(self.gain(quality))
+        gain = _spread(self.gain(quality))
+        y = self.analysis(field, quality, periodic) * gain
         z = self.hyper_analysis(self.context.scale.shrink(y), quality, periodic)
         z_scale = volume_scale_from_raw(_spread(self.hyper_prior(quality))).expand_as(z)
         z_bits = gaussian_bits(self._rate_proxy(z), z_scale).sum(dim=(1, 2, 3, 4))
@@ -135,7 +138,7 @@ class FieldNetwork(nn.Module):
         y_bits = gaussian_bits(self._rate_proxy(y - mean), volume_scale_from_raw(raw_scale)).sum(
             dim=(1, 2, 3, 4)
         )
-        return CodedField(y_hat * _spread(self.inverse_gain(quality)), y_bits, z_bits)
+        return CodedField(y_hat / gain, y_bits, z_bits)
 
     def _rate_proxy(self, x: Tensor) -> Tensor:
         """Rounding as the rate sees it: noise while training (differentiable), true rounding otherwise."""
