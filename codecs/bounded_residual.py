@@ -24,7 +24,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, TruncatedStream
+from latentpress.codecs.bitstream import (
+    CorruptStream,
+    SymbolDecoder,
+    SymbolEncoder,
+    TableSet,
+    TruncatedStream,
+)
 from latentpress.codecs.bitstream.tables import TOTAL
 
 Floats = NDArray[np.float64]
@@ -46,6 +52,7 @@ _CONTEXTS = _NEIGHBOUR_CLASSES * _CURVATURE_CLASSES
 _ZERO_STEPS = 32
 _TAIL_STEPS = 16
 _LARGEST_SUPPORT = 2048
+_HEAD_OFFSET = 4
 _UNUSED = _ZERO_STEPS * _TAIL_STEPS
 
 # Bounds of coarse levels, as fractions of the bound, from which so much else is predicted: name -> factor a level
@@ -101,11 +108,17 @@ def encode_residual(values: Floats, bound: float) -> CodedResidual:
         >>> np.array_equal(decode_residual(coded.data, x.shape, 0.25), coded.decoded)
         True
     """
-    trials = [_encode(values, bound, tightening) for tightening in range(len(_TIGHTENING))]
-    return min(trials, key=lambda trial: len(trial.data))
+    trials = [_encode(values, bound, tightening, False) for tightening in range(len(_TIGHTENING))]
+    best = min(trials, key=lambda trial: len(trial.data))
+    if values.shape[1] > 1:
+        sliced = _encode(values, bound, best.data[_HEAD_OFFSET], True)
+        best = min(best, sliced, key=lambda trial: len(trial.data))
+    return best
 
 
-def _encode(values: Floats, bound: float, tightening: int) -> CodedResidual:
+def _encode(values: Floats, bound: float, tightening: int, sliced: bool) -> CodedResidual:
+    shape = values.shape
+    values = values.reshape(_layout(shape, sliced))
     decoded = np.zeros_like(values)
     magnitudes = np.zeros(values.shape, np.int32)
     chosen: list[int] = []
@@ -130,8 +143,13 @@ def _encode(values: Floats, bound: float, tightening: int) -> CodedResidual:
     rank = _ranks(tables)
     for multiples, context in zip(symbols, contexts, strict=True):
         encoder.put(multiples, rank[context], content)
-    head = bytes([tightening]) + _pack_predictors(chosen) + _pack_tables(tables)
-    return CodedResidual(struct.pack("<I", len(head)) + head + encoder.finish(), decoded)
+    head = bytes([tightening | sliced << 2]) + _pack_predictors(chosen) + _pack_tables(tables)
+    return CodedResidual(struct.pack("<I", len(head)) + head + encoder.finish(), decoded.reshape(shape))
+
+
+def _layout(shape: tuple[int, ...], sliced: bool) -> tuple[int, ...]:
+    """Shape that is coded: as it is, or with every slice along the first axis a component of its own."""
+    return (shape[0] * shape[1], 1, *shape[2:]) if sliced else shape
 
 
 def decode_residual(data: bytes, shape: tuple[int, ...], bound: float) -> Floats:
@@ -145,24 +163,28 @@ def decode_residual(data: bytes, shape: tuple[int, ...], bound: float) -> Floats
     Raises:
         StreamError: The data cannot be what an encoder wrote.
     """
-    passes = list(_passes(shape[1:]))
-    predictor_bytes = -(-len(passes) // 4)
-    if len(data) < 4:
+    if len(data) < _HEAD_OFFSET:
         raise TruncatedStream("a coded residual ends before its header does")
     (length,) = struct.unpack_from("<I", data)
-    head = data[4 : 4 + length]
-    if len(head) < length:
+    head = data[_HEAD_OFFSET : _HEAD_OFFSET + length]
+    if len(head) < max(1, length):
         raise TruncatedStream("a coded residual ends before its header does")
-    if length < 1 + predictor_bytes or head[0] >= len(_TIGHTENING):
+    tightening, sliced = head[0] & 3, bool(head[0] >> 2)
+    if head[0] > 7 or tightening >= len(_TIGHTENING):
+        raise CorruptStream("the header of a coded residual is damaged")
+    coded_shape = _layout(shape, sliced)
+    passes = list(_passes(coded_shape[1:]))
+    predictor_bytes = -(-len(passes) // 4)
+    if length < 1 + predictor_bytes:
         raise CorruptStream("the header of a coded residual is damaged")
     chosen = _unpack_predictors(head[1 : 1 + predictor_bytes], len(passes))
     tables = _unpack_tables(head[1 + predictor_bytes :])
     content, rank = _table_set(tables), _ranks(tables)
-    decoder = SymbolDecoder(data[4 + length :])
-    decoded = np.zeros(shape, np.float64)
-    magnitudes = np.zeros(shape, np.int32)
+    decoder = SymbolDecoder(data[_HEAD_OFFSET + length :])
+    decoded = np.zeros(coded_shape, np.float64)
+    magnitudes = np.zeros(coded_shape, np.int32)
     for step, predictor in zip(passes, chosen, strict=True):
-        width = _bin_width(bound, head[0], step.level)
+        width = _bin_width(bound, tightening, step.level)
         prediction, context = _predict(decoded, magnitudes, step, predictor, width)
         keys = rank[context.ravel()]
         if keys.size and int(keys.max()) >= len(content):
@@ -173,7 +195,7 @@ def decode_residual(data: bytes, shape: tuple[int, ...], bound: float) -> Floats
         decoded[step.target] = prediction + multiples * width
         magnitudes[step.target] = np.abs(multiples)
     decoder.finish()
-    return decoded
+    return decoded.reshape(shape)
 
 
 def _passes(shape: tuple[int, ...]) -> Iterator[_Pass]:
@@ -289,7 +311,9 @@ def _fitted_tables(symbols: list[NDArray[np.int32]], contexts: list[NDArray[np.i
         magnitude = np.abs(multiples.astype(np.int64))
         counts += np.bincount(context, minlength=total)
         zeros += np.bincount(context, magnitude == 0, minlength=total)
-        excess += np.bincount(context, np.minimum(magnitude, _LARGEST_SUPPORT) - (magnitude > 0), minlength=total)
+        excess += np.bincount(
+            context, np.minimum(magnitude, _LARGEST_SUPPORT) - (magnitude > 0), minlength=total
+        )
     others = counts - zeros
     not_zero, ends = (np.array(_falling(n), np.float64) / TOTAL for n in (_ZERO_STEPS, _TAIL_STEPS))
     zero_cost = -(zeros[:, None] * np.log2(1 - not_zero) + others[:, None] * np.log2(not_zero))

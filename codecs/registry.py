@@ -39,6 +39,9 @@ _FAMILIES = {
     "image": _Family(
         CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
     ),
+    "field": _Family(
+        CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_payload:describe"
+    ),
 }
 
 

@@ -110,9 +110,13 @@ def gain_line(knots: int, lambda_min: float, lambda_max: float) -> Tensor:
 
 
 def autocovariance(field: Tensor, lags: int) -> Tensor:
-    """Mean product of samples 0 to ``lags - 1`` apart, pooled over axes and components, ``(lags,)`` float64."""
+    """Mean product of samples 0 to ``lags - 1`` apart, pooled over axes and components, ``(lags,)`` float64.
+
+    Lags as long as the shortest axis are given the value of the longest that is shorter.
+    """
     found = []
-    for lag in range(lags):
+    longest = min(field.shape[1:4]) - 1
+    for lag in (min(lag, longest) for lag in range(lags)):
         pairs = [
             (
                 field.narrow(axis, 0, field.shape[axis] - lag)
