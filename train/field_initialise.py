@@ -15,9 +15,11 @@ import torch
 import torch.distributed
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT, SCALE_MIN
-from latentpress.models.entropy.volume import VOLUME_LOG_SCALE_STEP
+from latentpress.models.entropy.context import STEPS
+from latentpress.models.entropy.volume import VOLUME_LOG_SCALE_STEP, neighbourhood, volume_step_mask
 from latentpress.models.field.transforms import STRIDE
 from latentpress.models.volume import fold
 from latentpress.train.field_transfer import transfer
@@ -97,6 +99,7 @@ def initialise(
         deviations = values.flip(0)[: network.latent_channels].clamp(min=0).sqrt() * line.mean().exp()
         network.context.scale.exponent.copy_(deviations.log2().clamp(0, LARGEST_EXPONENT).round())
         _expect_scales(network.context.heads, deviations.float())
+        fit_predictors(network, fields)
 
 
 def gain_line(knots: int, lambda_min: float, lambda_max: float) -> Tensor:
@@ -178,11 +181,82 @@ def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iteratio
     return matrix().detach().float().to(covariance.device)
 
 
-def _expect_scales(heads: nn.ModuleList, deviations: Tensor) -> None:
-    """Lets the context model expect the standard deviations that the principal components have."""
+@torch.no_grad()
+def fit_predictors(network: FieldNetwork, fields: list[tuple[Tensor, Tensor]], quality: float = 50.0) -> None:
+    """Least squares for the linear predictors of the context model, and the scales of what they leave.
+
+    A channel is coded in a given step at one class of positions only, so every step's regression sees just the
+    pattern of known neighbours that it will meet.
+
+    Args:
+        network: Changed in place; its transforms are initialised already.
+        fields: As for :func:`initialise`.
+        quality: At which latents are quantised.
+    """
+    context = network.context
+    count = context.predicted
+    device = fields[0][0].device
+    width = 7 * count
+    grams = torch.zeros(STEPS - 1, STEPS, width, width, dtype=torch.float64, device=device)
+    products = torch.zeros(STEPS - 1, STEPS, width, count, dtype=torch.float64, device=device)
+    squares = torch.zeros(STEPS - 1, STEPS, count, dtype=torch.float64, device=device)
+    members = torch.zeros(STEPS, dtype=torch.float64, device=device)
+    for field, periodic in fields:
+        level = torch.full((len(field),), quality, device=device)
+        y = network.analysis(field, level, periodic) * network.gain(level)[:, None, None, None, :]
+        y = context.scale.shrink(torch.round(y))[..., :count]
+        shape = tuple(y.shape[1:4])
+        # Classes are told by the quarter that the first step codes.
+        classes = volume_step_mask(0, shape, STEPS, device).long().argmax(-1)
+        known = torch.zeros_like(y)
+        for step in range(STEPS):
+            mask = volume_step_mask(step, shape, count, device)
+            if step:
+                around = neighbourhood(known, periodic).double()
+                for number in range(STEPS):
+                    x, target = (
+                        around[:, classes == number].flatten(0, 1),
+                        y[:, classes == number].flatten(0, 1),
+                    )
+                    target = target.double()
+                    grams[step - 1, number] += x.T @ x
+                    products[step - 1, number] += x.T @ target
+                    squares[step - 1, number] += target.square().sum(0)
+                    members[number] += len(x) / (STEPS - 1)
+            known = torch.where(mask, y, known)
+    corner = volume_step_mask(0, (2, 2, 2), STEPS).long().argmax(-1).flatten().tolist()
+    for step in range(1, STEPS):
+        mask = volume_step_mask(step, (2, 2, 2), count, device).flatten(0, 2)
+        weight = torch.zeros(count, width, device=device)
+        left = torch.ones(count, device=device, dtype=torch.float64)
+        for number in range(STEPS):
+            chosen = mask[corner.index(number)]
+            gram, product = grams[step - 1, number], products[step - 1, number][:, chosen]
+            ridge = 1e-6 * gram.diagonal().mean() * torch.eye(width, dtype=torch.float64, device=device)
+            solution = torch.linalg.solve(gram + ridge + 1e-12 * torch.eye(width, device=device), product)
+            weight[chosen] = solution.T.float()
+            explained = (2 * product * solution - solution * (gram @ solution)).sum(0)
+            rest = (squares[step - 1, number][chosen] - explained) / members[number].clamp(min=1)
+            left[chosen] = rest.clamp(min=1e-12).sqrt()
+        context.predictors[step - 1].weight.copy_(weight)
+        _set_scales(
+            context.heads[step], context.scale.grow(F.pad(left, (0, network.latent_channels - count)))[:count]
+        )
+
+
+def _set_scales(head: nn.Linear, deviations: Tensor) -> None:
+    """Biases of a head that make it expect these deviations of the first channels."""
     index = (deviations.clamp(min=SCALE_MIN) / SCALE_MIN).log() / VOLUME_LOG_SCALE_STEP
     raw = (index.clamp(max=SCALE_COUNT - 1) - INDEX_OFFSET) / INDEX_SLOPE
+    start = head.out_features // 2
+    head.bias[start : start + len(raw)] = raw.to(head.bias)
+
+
+def _expect_scales(heads: nn.ModuleList, deviations: Tensor) -> None:
+    """Lets the context model expect the standard deviations that the principal components have."""
     for head in heads:
-        head.weight.mul_(0.1)
+        # No means at first but those of the predictors, and scales that features hardly move.
+        head.weight[: head.out_features // 2].zero_()
+        head.weight[head.out_features // 2 :].mul_(0.1)
         head.bias.zero_()
-        head.bias[len(raw) :] = raw
+        _set_scales(head, deviations)

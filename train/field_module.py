@@ -28,6 +28,8 @@ _RATE_EXPONENT = 0.4
 # Weights that hold an orthogonal transform to many digits: an ordinary step of Adam would be noise to them.
 _PRECISE = ("analysis.head.weight", "synthesis.stem.weight", "boundary.matrix")
 _PRECISE_LR_FACTOR = 3e-4
+_PREDICTORS = "context.predictors"
+_PREDICTORS_LR_FACTOR = 0.02
 
 
 class LossTerms(NamedTuple):
@@ -185,13 +187,19 @@ class FieldTraining(lightning.LightningModule):
 
 
 def field_parameter_groups(network: torch.nn.Module) -> list[dict[str, Any]]:
-    """Muon's matrices, Adam's other parameters, and those that hold the lapped transform."""
-    precise = [p for name, p in network.named_parameters() if name.endswith(_PRECISE)]
-    chosen = set(map(id, precise))
+    """Muon's matrices, Adam's other parameters, the lapped transform and the linear predictors."""
+    parameters = dict(network.named_parameters())
+    precise = [p for name, p in parameters.items() if name.endswith(_PRECISE)]
+    predictors = [p for name, p in parameters.items() if name.startswith(_PREDICTORS)]
+    chosen = set(map(id, precise + predictors))
     groups = parameter_groups(network)
     for group in groups:
         group["params"] = [p for p in group["params"] if id(p) not in chosen]
-    return [*groups, {"params": precise, "matrices": False, "lr_factor": _PRECISE_LR_FACTOR}]
+    return [
+        *groups,
+        {"params": precise, "matrices": False, "lr_factor": _PRECISE_LR_FACTOR},
+        {"params": predictors, "matrices": False, "lr_factor": _PREDICTORS_LR_FACTOR},
+    ]
 
 
 def nrmse(field: Tensor, decoded: Tensor) -> float:

@@ -70,6 +70,10 @@ def _first_channels(name: str, tensor: Tensor, channels: int, kept: int) -> Tens
         return tensor[:, :kept]
     if name == "context.scale.exponent":
         return tensor[:kept]
+    if name.startswith("context.predictors."):
+        # Both counts are at most what is predicted; columns come in seven sets.
+        predicted = min(kept, len(tensor))
+        return tensor.unflatten(1, (7, len(tensor)))[:predicted, :, :predicted].flatten(1)
     if name.startswith("context.heads."):
         return torch.cat((tensor[:kept], tensor[channels : channels + kept]))
     if name.startswith("context.adaptors.") and name.endswith("weight"):

@@ -25,7 +25,10 @@ from latentpress.models.entropy.gaussian import (
 )
 from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HYPER_STRIDE
 from latentpress.models.quality import QualityGain, QualityVector
-from latentpress.models.volume import NeighbourConv, VolumeBlock, fold, unfold
+from latentpress.models.volume import AXES, NeighbourConv, VolumeBlock, fold, neighbours, unfold
+
+PREDICTED_CHANNELS = 64
+"""Most latent channels that are predicted from their neighbours linearly."""
 
 VOLUME_SCALE_MAX = 1024.0
 """Largest standard deviation of the scale table of volumes: smooth fields have a wide range of coefficients."""
@@ -131,6 +134,11 @@ class VolumeContextBlock(nn.Module):
         return x + self.output(self.product(self.value(x), self.gate(x)))
 
 
+def neighbourhood(x: Tensor, periodic: Tensor) -> Tensor:
+    """Every position's values and those of its six neighbours, ``(B, D, H, W, C)`` to ``(B, D, H, W, 7 C)``."""
+    return torch.cat((x, *(part for axis in AXES for part in neighbours(x, axis, periodic))), dim=-1)
+
+
 class VolumeContextModel(nn.Module):
     """Predicts mean and scale of a step's elements from the hyperprior and all earlier steps.
 
@@ -138,8 +146,11 @@ class VolumeContextModel(nn.Module):
 
         features --------------------------> head 0 ----------------------------> mean, scale (step 0)
         features ++ y_hat so far, shrunk --> adaptor k -> [block] x depth -> head k -> mean, scale (step k > 0)
+        y_hat so far, shrunk, and its neighbours --> predictor k -(+)-> mean
 
-    Means leave the heads as numbers around one and are grown back, see :class:`ChannelScale`.
+    Means leave the heads as numbers around one and are grown back, see :class:`ChannelScale`. In a smooth field most
+    of what neighbours say about the largest channels is linear: the predictors hold that part, as regression finds
+    it, and what is added to it is learned.
 
     Args:
         channels: C of the hyperprior's features, and the width inside.
@@ -158,6 +169,12 @@ class VolumeContextModel(nn.Module):
         if latent_channels % STEPS:
             raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
         self.scale = ChannelScale(latent_channels)
+        self.predicted = min(latent_channels, PREDICTED_CHANNELS)
+        self.predictors = nn.ModuleList(
+            nn.Linear(7 * self.predicted, self.predicted, bias=False) for _ in range(STEPS - 1)
+        )
+        for predictor in self.predictors:
+            nn.init.zeros_(predictor.weight)
         self.adaptors = nn.ModuleList(
             nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
         )
@@ -183,6 +200,10 @@ class VolumeContextModel(nn.Module):
                 x = block(x, periodic)
         with torch.autocast(x.device.type, enabled=False):
             mean, raw_scale = self.heads[step](x.to(y_hat.dtype)).chunk(2, dim=-1)
+            if step > 0:
+                around = neighbourhood(shrunk[..., : self.predicted], periodic)
+                linear = self.predictors[step - 1](around)
+                mean = mean + F.pad(linear, (0, mean.shape[-1] - self.predicted))
             return Prediction(self.scale.grow(mean), raw_scale)
 
 

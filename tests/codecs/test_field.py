@@ -128,7 +128,9 @@ def test_coarse_field_is_the_box_filter_of_the_decoded_one(codec) -> None:
     data = codec.compress(waves(7, 16, 16, 8), ratio=64)
     coarse = codec.coarse(data, 4)
     assert coarse.shape == (3, 4, 4, 2)
-    assert float(coarse[1, 0, 0, 1]) == pytest.approx(float(codec.decompress(data)[1, :4, :4, 4:].mean()), abs=1e-6)
+    assert float(coarse[1, 0, 0, 1]) == pytest.approx(
+        float(codec.decompress(data)[1, :4, :4, 4:].mean()), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("periodic", [False, True, (True, False, True)])
@@ -240,7 +242,9 @@ def test_damage_is_noticed(codec, options) -> None:
             codec.decompress(data[:length])
 
 
-@pytest.mark.parametrize("options", [{"max_error": 0.02}, {"ratio": 64}, {"max_error": 0}, {"relative_error": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{"max_error": 0.02}, {"ratio": 64}, {"max_error": 0}, {"relative_error": 0.3}]
+)
 def test_damage_with_right_checksums_raises_stream_errors_only(codec, options) -> None:
     """What a hostile sender could make: the container is right, the payload is not."""
     from latentpress.codecs.bitstream import CodecId, SectionType, read_container, write_container
