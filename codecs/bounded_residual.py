@@ -1,16 +1,17 @@
 """Arrays to bytes with a bound on the error of every value: prediction by interpolation, from coarse to fine.
 
-The scheme of SZ3 (Zhao et al., "Optimizing error-bounded lossy compression for scientific data by dynamic spline
-interpolation", ICDE 2021) with a context model in the place of its Huffman code:
+The scheme of SZ3 (Zhao et al., "Optimizing error-bounded lossy compression for scientific data by dynamic
+spline interpolation", ICDE 2021) with a context model in the place of its Huffman code:
 
 ::
 
-    level by level, axis by axis: known values -> cubic interpolation -> prediction p of the points half-way between
-    x - p -> multiple k of twice the bound -> range coder (table by level, neighbouring k and local curvature)
-    p + k * 2 * bound -> known value for the next pass
+    level by level, axis by axis: known values -> cubic interpolation -> prediction p of the points half-way
+    between x - p -> multiple k of twice the bound -> range coder (table by level, neighbouring k and local
+    curvature) p + k * 2 * bound -> known value for the next pass
 
-Everything that decides a prediction or a table is integer arithmetic, or float64 arithmetic value by value, which
-IEEE 754 makes the same on every machine. Tables are geometric distributions made by integer recurrences. No torch.
+Everything that decides a prediction or a table is integer arithmetic, or float64 arithmetic value by value,
+which IEEE 754 makes the same on every machine. Tables are geometric distributions made by integer
+recurrences. No torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import struct
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +56,8 @@ _LARGEST_SUPPORT = 2048
 _HEAD_OFFSET = 4
 _UNUSED = _ZERO_STEPS * _TAIL_STEPS
 
-# Bounds of coarse levels, as fractions of the bound, from which so much else is predicted: name -> factor a level
-# and the least of them.
+# Bounds of coarse levels, as fractions of the bound, from which so much else is predicted: name -> factor a
+# level and the least of them.
 _TIGHTENING = ((1.0, 1.0), (0.8, 0.4), (0.65, 0.2))
 
 
@@ -93,8 +94,9 @@ class _Pass(NamedTuple):
 def encode_residual(values: Floats, bound: float) -> CodedResidual:
     """Codes an array; the decoded one differs by at most ``bound`` wherever it could be coded.
 
-    Values more than about 10^9 bounds from their prediction keep a larger error, and rounding in float64 is not
-    accounted for: whoever needs the bound to hold strictly compares, and sends the exceptions in another way.
+    Values more than about 10^9 bounds from their prediction keep a larger error, and rounding in float64 is
+    not accounted for: whoever needs the bound to hold strictly compares, and sends the exceptions in
+    another way.
 
     Args:
         values: ``(C, D, H, W)`` float64, finite.
@@ -199,7 +201,7 @@ def decode_residual(data: bytes, shape: tuple[int, ...], bound: float) -> Floats
 
 
 def _passes(shape: tuple[int, ...]) -> Iterator[_Pass]:
-    """The first point, then ever finer levels of all others; axes are counted from 1, after the components."""
+    """The first point, then ever finer levels of all others; axes count from 1, after the components."""
     everything = slice(None)
     first = (everything, slice(0, 1), slice(0, 1), slice(0, 1))
     top = max(1, math.ceil(math.log2(max(shape)))) if max(shape) > 1 else 0
@@ -227,17 +229,17 @@ def _bin_width(bound: float, tightening: int, level: int) -> float:
     return 2.0 * bound * share
 
 
-def _stencil(known: NDArray, axis: int, count: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def _stencil(known: NDArray[Any], axis: int, count: int) -> tuple[NDArray[Any], ...]:
     """The four known values around every point half-way, extrapolated where there are none."""
     size = known.shape[axis]
 
-    def at(index: int) -> NDArray:
+    def at(index: int) -> NDArray[Any]:
         return known.take([min(max(index, 0), size - 1)], axis)
 
     first = at(0) if size < 3 else 3 * (at(0) - at(1)) + at(2)
     last = at(size - 1) if size < 2 else 2 * at(size - 1) - at(size - 2)
     padded = np.concatenate((first, known, last, last), axis)
-    index: list[NDArray] = []
+    index: list[NDArray[Any]] = []
     for offset in range(4):
         part = [slice(None)] * known.ndim
         part[axis] = slice(offset, offset + count)
@@ -333,7 +335,8 @@ def _falling(count: int) -> list[int]:
 def _pack_tables(tables: NDArray[np.int64]) -> bytes:
     """A bit for every context that has a table, then two bytes for the table of each."""
     used = tables != _UNUSED
-    return np.packbits(used, bitorder="little").tobytes() + tables[used].astype("<u2").tobytes()
+    names: bytes = tables[used].astype("<u2").tobytes()
+    return np.packbits(used, bitorder="little").tobytes() + names
 
 
 def _unpack_tables(packed: bytes) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The field codec: simulation data to bytes and back, with learned transforms, and a bound on the error if wanted."""
+"""The field codec: simulation data to bytes and back, learned, with a bound on the error if wanted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -68,8 +69,8 @@ DEFAULT_QUALITY = 50.0
 ANY_MODEL = bytes(8)
 """Fingerprint of streams that need no network."""
 
-# A network's output differs a little between machines. Where a bound has to hold, this share of it is left for that,
-# and the bound must be so much larger than float32 can resolve that the share is enough.
+# A network's output differs a little between machines. Where a bound has to hold, this share of it is left
+# for that, and the bound must be so much larger than float32 can resolve that the share is enough.
 _MARGIN = 0.02
 _LEAST_RELATIVE_BOUND = 1e-3
 
@@ -98,11 +99,11 @@ class FieldCodec(Codec):
     ::
 
         field -> mask of NaN, offset, scale -> analysis -> y, z -> integer networks + range coder --> payload
-                                        \\-> what the decoder lacks -> multiples of 2 * max_error -/
+                                        +--> what the decoder lacks -> multiples of 2 * max_error --+
         payload -> range coder + integer networks -> y_hat -> synthesis -> + multiples -> field
 
-    Components are coded in groups of three by networks made for velocities. With ``max_error`` the networks are used
-    only where they save bytes; otherwise interpolation and a range coder do all the work.
+    Components are coded in groups of three by networks made for velocities. With ``max_error`` the networks
+    are used only where they save bytes; otherwise interpolation and a range coder do all the work.
 
     Args:
         weights: A weight file of the family ``field``.
@@ -128,6 +129,11 @@ class FieldCodec(Codec):
         }
         self.ratios = tuple(sorted(self._models))
 
+    @property
+    def has_realistic(self) -> bool:
+        """Whether every ratio has a realistic decoder."""
+        return all(model.realistic is not None for model in self._models.values())
+
     def compress(  # type: ignore[override]
         self,
         x: NDArray[Any] | Tensor,
@@ -143,8 +149,8 @@ class FieldCodec(Codec):
         """Compresses a field to a complete stream.
 
         Args:
-            x: ``(C, D, H, W)`` or ``(C, H, W)``, float32 or float64, numpy or torch. Values that are not finite are
-                kept exactly.
+            x: ``(C, D, H, W)`` or ``(C, H, W)``, float32 or float64, numpy or torch. Values that are
+                not finite are kept exactly.
             ratio: 8, 64 or 512, of the numbers of samples; of bytes it is far more. Without any of the other
                 options, 64.
             quality: 0 (smallest) to 100 (best) within the ratio; 50 if nothing is said.
@@ -168,7 +174,7 @@ class FieldCodec(Codec):
         if ratio is not None and ratio not in self.ratios:
             raise ValueError(f"ratio must be one of {', '.join(map(str, self.ratios))}, got {ratio}")
         tenths = None if quality is None else quality_to_tenths(quality)
-        axes: Axes = (periodic,) * 3 if isinstance(periodic, bool) else tuple(periodic)
+        axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
         job = _Job(self, values, flat, axes)
         notify(0.0, "encoding")
         if bounded:
@@ -194,8 +200,8 @@ class FieldCodec(Codec):
 
         Args:
             data: A stream of this codec and these weights, or one that needs no network.
-            decoder: ``faithful`` has the smaller error, ``realistic`` restores small scales. Streams with a bound
-                are decoded faithfully.
+            decoder: ``faithful`` has the smaller error, ``realistic`` restores small scales. Streams
+                with a bound are decoded faithfully.
             divergence_free: Remove the divergence of a periodic velocity field of three components.
             limits: Caps, checked before anything is allocated.
             progress: Called with the fraction done and the stage.
@@ -205,7 +211,8 @@ class FieldCodec(Codec):
 
         Raises:
             StreamError: Anything is wrong with the bytes.
-            ValueError: The decoder is unknown or not in the weights, or the field has no divergence to remove.
+            ValueError: The decoder is unknown or not in the weights, or the field has no divergence to
+                remove.
         """
         notify = progress or _ignore
         notify(0.0, "decoding")
@@ -228,7 +235,7 @@ class FieldCodec(Codec):
         self._decoded(data, limits, "faithful")
 
     def coarse(self, data: bytes, factor: int, *, limits: Limits = DEFAULT_LIMITS) -> Tensor:
-        """The decoded field averaged over cubes of ``factor`` samples a side: a field for use at low resolution.
+        """The decoded field averaged over cubes of ``factor`` samples a side.
 
         Raises:
             StreamError: Anything is wrong with the bytes.
@@ -251,7 +258,8 @@ class FieldCodec(Codec):
         expected = self.fingerprint if header.mode == Mode.NETWORK else ANY_MODEL
         if container.fingerprint != expected:
             raise UnknownModel(
-                f"the stream needs the model {container.fingerprint.hex()}, this codec is {self.fingerprint.hex()}"
+                f"the stream needs the model {container.fingerprint.hex()}, "
+                f"this codec is {self.fingerprint.hex()}"
             )
         return decode_payload(header, container.payload, offset, self, decoder), header
 
@@ -328,8 +336,10 @@ class _Job:
         self.masked = not bool(np.isfinite(values).all())
         self.mask = [pack_mask(values)] if self.masked else []
         # An axis that does not end with a block cannot be continued by the blocks at its other end.
-        sizes = values.shape[1:]
-        self.periodic: Axes = tuple(p and n % STRIDE == 0 for p, n in zip(periodic, sizes, strict=True))
+        first, second, third = (
+            p and n % STRIDE == 0 for p, n in zip(periodic, values.shape[1:], strict=True)
+        )
+        self.periodic: Axes = (first, second, third)
         self.flat = flat
         self.smooth = filled(self.exact) if self.masked else self.exact
         with np.errstate(over="ignore", invalid="ignore"):
@@ -344,9 +354,10 @@ class _Job:
             return math.sqrt(float(np.square(group).mean())) or 1.0
 
     def header(self, mode: Mode, bound: float | None, ratio: int = RATIOS[0], tenths: int = 0) -> FieldHeader:
+        components, depth, height, width = self.values.shape
         return FieldHeader(
             mode=mode,
-            shape=self.values.shape,
+            shape=(components, depth, height, width),
             flat=self.flat,
             double=self.values.dtype == np.float64,
             periodic=self.periodic,
@@ -371,11 +382,8 @@ class _Job:
     def within_bytes(self, limit: int, ratio: int | None) -> _Candidate:
         """The best network stream of at most ``limit`` bytes."""
         for tried in (ratio,) if ratio is not None else self.codec.ratios:
-            found = QualitySearch(
-                lambda tenths, tried=tried: self.with_network(tried, tenths),
-                lambda candidate: len(_packed(candidate)),
-                QUALITY_TENTHS_MAX,
-            ).at_most(limit)
+            trial = partial(self.with_network, tried)
+            found = QualitySearch(trial, lambda c: len(_packed(c)), QUALITY_TENTHS_MAX).at_most(limit)
             if found is not None:
                 return found
         raise ValueError(f"{limit} bytes cannot be met: quality 0 of the largest ratio needs more")
@@ -385,7 +393,7 @@ class _Job:
         candidates = [self._lossless(bound)]
         if self.usable and 0 < bound < math.inf:
             candidates.append(self._interpolated(bound))
-            tried = _TRIED_UNDER_BOUND
+            tried: tuple[tuple[int, float], ...] = _TRIED_UNDER_BOUND
             if ratio is not None or tenths is not None:
                 tried = ((ratio or 64, (tenths or 0) / 10 if tenths is not None else DEFAULT_QUALITY),)
             if self._suits_network(bound):
@@ -494,7 +502,7 @@ def decode_payload(
 
 
 def residual_bound(header: FieldHeader, values: NDArray[np.float64], share: float) -> float:
-    """The bound that a residual is coded with: less than what was promised, by what rounding at the end may add."""
+    """The bound a residual is coded with: what was promised, less what rounding at the end may add."""
     bound = (header.bound or 0.0) * share
     finite = np.abs(values[np.isfinite(values)])
     largest = float(finite.max()) if finite.size else 0.0
@@ -520,7 +528,8 @@ def _finished(header: FieldHeader, centred: NDArray[np.float64]) -> NDArray[Any]
     """Adds the offsets and gives the values their type."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = centred + np.array(header.offsets)[:, None, None, None]
-        return values.astype(np.float64 if header.double else np.float32)
+        typed: NDArray[Any] = values.astype(np.float64 if header.double else np.float32)
+        return typed
 
 
 def quality_to_tenths(quality: float) -> int:

@@ -1,9 +1,9 @@
-"""The parts of a field that are kept without loss: whole arrays, masks of values that are not finite, exceptions."""
+"""Parts of a field that are kept without loss: whole arrays, masks of NaN and infinities, exceptions."""
 
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,16 @@ class Exceptions(NamedTuple):
     """
 
     positions: NDArray[np.int64]
-    values: NDArray
+    values: NDArray[Any]
 
 
-def pack_array(values: NDArray) -> bytes:
+def pack_array(values: NDArray[Any]) -> bytes:
     """An array of floating-point numbers without loss: bytes of equal weight together, then deflate."""
     raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1, values.dtype.itemsize)
     return zlib.compress(np.ascontiguousarray(raw.T).tobytes(), 6)
 
 
-def unpack_array(data: bytes, count: int, dtype: str) -> NDArray:
+def unpack_array(data: bytes, count: int, dtype: str) -> NDArray[Any]:
     """Inverse of :func:`pack_array`, flat.
 
     Raises:
@@ -42,7 +42,7 @@ def unpack_array(data: bytes, count: int, dtype: str) -> NDArray:
     return np.frombuffer(raw, np.uint8).reshape(size, count).T.copy().view(dtype).ravel()
 
 
-def pack_mask(values: NDArray) -> bytes:
+def pack_mask(values: NDArray[Any]) -> bytes:
     """Which values ``(C, ...)`` are NaN, +inf and -inf; masks that all components share are kept once."""
     classes = np.zeros(values.shape, np.uint8)
     for number, is_one in enumerate((np.isnan(values), np.isposinf(values), np.isneginf(values)), 1):
@@ -68,7 +68,7 @@ def unpack_mask(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.broadcast_to((bits[0] | bits[1] << 1).reshape(kept), shape)
 
 
-def restore_mask(values: NDArray, classes: NDArray[np.uint8]) -> None:
+def restore_mask(values: NDArray[Any], classes: NDArray[np.uint8]) -> None:
     """Puts NaN and infinities where a mask has them, in place."""
     for number, value in enumerate(_NOT_FINITE, 1):
         values[classes == number] = value
@@ -77,8 +77,8 @@ def restore_mask(values: NDArray, classes: NDArray[np.uint8]) -> None:
 def filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Replaces what is not finite by something smooth, which costs little to code.
 
-    From the known values outwards, every unknown one takes the mean of its known neighbours along the axes of space;
-    after a few rounds the rest takes its component's mean.
+    From the known values outwards, every unknown one takes the mean of its known neighbours along the axes
+    of space; after a few rounds the rest takes its component's mean.
 
     Args:
         values: ``(C, D, H, W)``.

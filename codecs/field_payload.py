@@ -110,7 +110,7 @@ def read_field_header(payload: bytes, limits: Limits) -> tuple[FieldHeader, int]
         CorruptStream: A value is impossible.
         LimitExceeded: The field has more values than allowed.
     """
-    flags, offset = _take(payload, 0, "B")
+    flags, offset = _byte(payload, 0)
     mode_number, flat, double = flags & 3, bool(flags & 4), bool(flags & 8)
     if mode_number not in tuple(Mode) or flags >> 6:
         raise CorruptStream(f"a field cannot be coded in mode {flags}")
@@ -122,12 +122,12 @@ def read_field_header(payload: bytes, limits: Limits) -> tuple[FieldHeader, int]
     if min(sizes) < 1 or (flat and depth != 1):
         raise CorruptStream(f"a field cannot have the shape {tuple(sizes)}")
     limits.check_voxels(sizes)
-    axes, offset = _take(payload, offset, "B")
+    axes, offset = _byte(payload, offset)
     if axes > 7:
         raise CorruptStream("a field has three axes")
     bound: float | None = None
     if flags & 32:
-        bound, offset = _take(payload, offset, "d")
+        (bound,), offset = _floats(payload, offset, 1)
         if not 0 <= bound < math.inf:
             raise CorruptStream(f"a bound cannot be {bound}")
     header = FieldHeader(
@@ -149,7 +149,7 @@ def _read_rest(payload: bytes, offset: int, header: FieldHeader) -> tuple[FieldH
     if header.mode != Mode.LOSSLESS:
         offsets, offset = _floats(payload, offset, header.shape[0])
     if header.mode == Mode.NETWORK:
-        number, offset = _take(payload, offset, "B")
+        number, offset = _byte(payload, offset)
         tenths, offset = decode_varint(payload, offset)
         if number >= len(RATIOS) or tenths > QUALITY_TENTHS_MAX:
             raise CorruptStream(f"there is no ratio {number} at quality {tenths / 10}")
@@ -219,17 +219,14 @@ def split_parts(payload: bytes, offset: int, count: int) -> list[bytes]:
     return parts
 
 
-def _take(payload: bytes, offset: int, kind: str) -> tuple[int | float, int]:
-    values, offset = _unpack(payload, offset, f"<{kind}")
-    return values[0], offset
+def _byte(payload: bytes, offset: int) -> tuple[int, int]:
+    if offset >= len(payload):
+        raise TruncatedStream("the field header is incomplete")
+    return payload[offset], offset + 1
 
 
 def _floats(payload: bytes, offset: int, count: int) -> tuple[tuple[float, ...], int]:
-    return _unpack(payload, offset, f"<{count}d")
-
-
-def _unpack(payload: bytes, offset: int, layout: str) -> tuple[tuple[float, ...], int]:
-    end = offset + struct.calcsize(layout)
+    end = offset + 8 * count
     if end > len(payload):
         raise TruncatedStream("the field header is incomplete")
-    return struct.unpack_from(layout, payload, offset), end
+    return struct.unpack_from(f"<{count}d", payload, offset), end

@@ -151,7 +151,7 @@ class LatentCoder:
         return self.decode_shape(data, checksum, (height, width), quality)
 
     def decode_shape(self, data: bytes, checksum: int, shape: tuple[int, ...], quality: Tensor) -> Tensor:
-        """Restores a latent with any number of axes: :meth:`decode` for a shape without batch and channels."""
+        """Restores a latent with any number of axes: :meth:`decode` for their lengths."""
         decoder = SymbolDecoder(data)
         actual = _Checksum()
 
@@ -213,7 +213,8 @@ class LatentCoder:
         return result
 
     def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
-        return self.hyper_synthesis(z_units, quality)
+        features: Tensor = self.hyper_synthesis(z_units, quality)
+        return features
 
     def _predict(self, step: int, features: Tensor, y_hat: Tensor) -> Prediction:
         prediction: Prediction = self.context(step, features, y_hat)

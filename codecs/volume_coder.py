@@ -39,7 +39,8 @@ class VolumeCoder(LatentCoder):
             self._periodic = before
 
     def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
-        return self.hyper_synthesis(z_units, quality, self._flags(quality.device))
+        features: Tensor = self.hyper_synthesis(z_units, quality, self._flags(quality.device))
+        return features
 
     def _predict(self, step: int, features: Tensor, y_hat: Tensor) -> Prediction:
         prediction: Prediction = self.context(step, features, y_hat, self._flags(features.device))

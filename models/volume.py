@@ -1,11 +1,11 @@
 """Layers for volumes in channels-last layout ``(B, D, H, W, C)``, periodic or not.
 
-As in :mod:`latentpress.models.layers`, a 1x1x1 convolution is a matrix product over the channels. The one layer that
-looks at neighbours is written with shifted copies instead of a library's 3D convolution: it is bound by memory on
-every device, a compiler fuses it, and in integers its few sums are exact term by term.
+As in :mod:`latentpress.models.layers`, a 1x1x1 convolution is a matrix product over the channels. The one
+layer that looks at neighbours is written with shifted copies instead of a library's 3D convolution: it is
+bound by memory on every device, a compiler fuses it, and in integers its few sums are exact term by term.
 
-``periodic`` is a boolean tensor ``(B, 3)``: whether a sample continues at its far end along D, H and W. Where it does
-not, its border values are repeated.
+``periodic`` is a boolean tensor ``(B, 3)``: whether a sample continues at its far end along D, H and W.
+Where it does not, its border values are repeated.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class VolumeBlock(nn.Module):
         x -> expand -> SiLU -> neighbours -> project -(+x)-> h
         h -> value, gate -> value * SiLU(gate) -> output -(+h)-> y
 
-    The block of :class:`latentpress.models.layers.DepthConvBlock` for volumes. Under autocast the branches run in
-    half precision and the sums stay in the precision of ``x``.
+    The block of :class:`latentpress.models.layers.DepthConvBlock` for volumes. Under autocast the branches
+    run in half precision and the sums stay in the precision of ``x``.
 
     Args:
         channels: Channels in and out.
@@ -146,9 +146,9 @@ class VolumeBlock(nn.Module):
 class BoundaryFilter(nn.Module):
     """Mixes the samples on both sides of every boundary between blocks, along all three axes.
 
-    A block transform after this filter, and its inverse before the inverse filter, is a lapped transform: basis
-    functions reach into the neighbouring blocks and end there smoothly (Tran, Liang and Tu, "Lapped transform via
-    time-domain pre- and post-filtering", IEEE Transactions on Signal Processing, 2003).
+    A block transform after this filter, and its inverse before the inverse filter, is a lapped transform:
+    basis functions reach into the neighbouring blocks and end there smoothly (Tran, Liang and Tu, "Lapped
+    transform via time-domain pre- and post-filtering", IEEE Transactions on Signal Processing, 2003).
 
     ::
 

@@ -1,8 +1,8 @@
-"""The adversarial stage: a second enhancer that decodes the same streams to fields with the right small scales.
+"""The adversarial stage: a second enhancer decodes the same streams to fields with the right small scales.
 
-Encoder, entropy model and lapped transform stay as they are, so the bytes do. A copy of the decoder's enhancer learns
-to restore what the rate took away: against a relativistic average discriminator (arXiv 1807.00734), and by the
-statistics that matter to users of turbulence.
+Encoder, entropy model and lapped transform stay as they are, so the bytes do. A copy of the decoder's
+enhancer learns to restore what the rate took away: against a relativistic average discriminator (arXiv
+1807.00734), and by the statistics that matter to users of turbulence.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class FieldAdversarial(lightning.LightningModule):
     def discriminator_loss(
         self, field: Tensor, linear: Tensor, quality: Tensor, periodic: Tensor
     ) -> DiscriminatorTerms:
-        """Relativistic average loss: real fields should score above the average decoded one, and vice versa."""
+        """Relativistic average loss: real fields should score above the average decoded one."""
         with torch.no_grad():
             fake = self.network(linear, quality, periodic)
         real_score, fake_score = self.discriminator(field), self.discriminator(fake)
@@ -284,8 +284,8 @@ class FieldAdversarial(lightning.LightningModule):
 def band_energy_loss(found: Tensor, true: Tensor) -> Tensor:
     """Mean squared logarithm of the ratio of energies in bands of scales.
 
-    Bands are differences of binomial smoothings with growing reach; energies are pooled over the batch's samples
-    one by one, so that each field keeps its own.
+    Bands are differences of binomial smoothings with growing reach; energies are pooled over the batch's
+    samples one by one, so that each field keeps its own.
 
     Args:
         found: ``(B, D, H, W, 3)``.
@@ -305,7 +305,7 @@ def band_energy_loss(found: Tensor, true: Tensor) -> Tensor:
 
 
 def moment_loss(found: Tensor, true: Tensor) -> Tensor:
-    """Squared differences of skewness, and of the logarithm of flatness, of the batch's longitudinal derivatives.
+    """Squared differences of skewness and of the logarithm of flatness of longitudinal derivatives.
 
     Args:
         found: ``(B, D, H, W, 3, 3)`` differences, see :func:`central_differences`.
@@ -326,7 +326,7 @@ def _relative_error(found: Tensor, true: Tensor, known: Tensor) -> Tensor:
 
 
 def _smooth(x: Tensor, reach: int) -> Tensor:
-    """Binomial smoothing (1, 2, 1) / 4 along every axis, between samples ``reach`` apart; ends wrap around."""
+    """Binomial smoothing (1, 2, 1) / 4 along every axis, samples ``reach`` apart; ends wrap around."""
     for axis in (1, 2, 3):
         x = 0.5 * x + 0.25 * (x.roll(reach, axis) + x.roll(-reach, axis))
     return x

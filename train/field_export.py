@@ -2,7 +2,8 @@
 
 ::
 
-    ratio8.analysis...     ratio8.context...     ratio8.realistic...     ratio64. ...     tables.frequencies ...
+    ratio8.analysis...     ratio8.context...     ratio8.realistic...     ratio64. ...     tables.frequencies
+    ...
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Starts a field network as the best linear lapped transform codec, or from the network of a smaller ratio.
 
-A fresh network's enhancers do nothing at first. Its boundary filter is the one whose lapped transform codes the
-training fields with the fewest bits, its latent the principal components of the filtered blocks, its gains the inverse
-of the quantisation steps that theory asks for. Training begins from a working codec at all rates.
+A fresh network's enhancers do nothing at first. Its boundary filter is the one whose lapped transform codes
+the training fields with the fewest bits, its latent the principal components of the filtered blocks, its
+gains the inverse of the quantisation steps that theory asks for. Training begins from a working codec at
+all rates.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT, SCALE_MIN
 from latentpress.models.entropy.context import STEPS
+from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT, SCALE_MIN
 from latentpress.models.entropy.volume import VOLUME_LOG_SCALE_STEP, neighbourhood, volume_step_mask
 from latentpress.models.field.transforms import STRIDE
 from latentpress.models.volume import fold
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from latentpress.models.field.network import FieldNetwork
 
 _STEPS_AN_ERROR = math.log(5)
-"""Logarithm of quantisation steps over the root mean square error they lead to, most coefficients being zero."""
+"""Logarithm of quantisation steps over the root mean square error they lead to."""
 
 LARGEST_EXPONENT = 12
 """Of the powers of two that shrink latents before networks see them."""
 
-# The error a filter is made for: below what the codec will make, as filters for larger errors overlap less well.
+# The error a filter is made for: below what the codec will make, as filters for larger errors overlap less
+# well.
 _ERROR_TIMES_LAMBDA = 0.04
 _LARGEST_ERROR = 3e-5
 
@@ -105,8 +107,8 @@ def initialise(
 def gain_line(knots: int, lambda_min: float, lambda_max: float) -> Tensor:
     """Logarithms of the inverse quantisation step at equally spaced qualities.
 
-    A coefficient costs ``-log2(step)`` bits and ``lambda / 3 * step^2 / 12`` of distortion, since the squared error is
-    averaged over three components.
+    A coefficient costs ``-log2(step)`` bits and ``lambda / 3 * step^2 / 12`` of distortion, since the
+    squared error is averaged over three components.
     """
     ends = [-0.5 * math.log(18 / (math.log(2) * value)) for value in (lambda_min, lambda_max)]
     return torch.linspace(ends[0], ends[1], knots)
@@ -134,10 +136,10 @@ def autocovariance(field: Tensor, lags: int) -> Tensor:
 def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iterations: int = 400) -> Tensor:
     """The boundary filter whose lapped transform needs the fewest bits for a stationary signal.
 
-    Even and odd parts of the samples around a boundary are filtered by a matrix each, as in the literature's factored
-    filters. Filtering both boundaries of a block gives it a covariance S, and undoing the filter amplifies an error
-    by a factor g. At a given error the rate of the best transform after the filter is ``log det(I + S g / error) / 2``
-    a block, which gradient descent minimises.
+    Even and odd parts of the samples around a boundary are filtered by a matrix each, as in the
+    literature's factored filters. Filtering both boundaries of a block gives it a covariance S, and undoing
+    the filter amplifies an error by a factor g. At a given error the rate of the best transform after the
+    filter is ``log det(I + S g / error) / 2`` a block, which gradient descent minimises.
 
     Args:
         covariance: ``(3 * block,)`` of the signal, by lag.
@@ -185,8 +187,8 @@ def lapped_matrix(covariance: Tensor, block: int, allowed_error: float, iteratio
 def fit_predictors(network: FieldNetwork, fields: list[tuple[Tensor, Tensor]], quality: float = 50.0) -> None:
     """Least squares for the linear predictors of the context model, and the scales of what they leave.
 
-    A channel is coded in a given step at one class of positions only, so every step's regression sees just the
-    pattern of known neighbours that it will meet.
+    A channel is coded in a given step at one class of positions only, so every step's regression sees just
+    the pattern of known neighbours that it will meet.
 
     Args:
         network: Changed in place; its transforms are initialised already.

@@ -1,7 +1,7 @@
 """Progressive transfer: the network of one ratio starts that of the next.
 
-Networks of all ratios have the same layers. Only the number of latent channels differs, and since channels are ordered
-by what they carry, the larger ratio takes over the first of them.
+Networks of all ratios have the same layers. Only the number of latent channels differs, and since channels
+are ordered by what they carry, the larger ratio takes over the first of them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def transfer(network: FieldNetwork, checkpoint: str, lambda_min: float, lambda_max: float) -> None:
     """Fills a network with the weights of a network for a smaller ratio.
 
-    Vectors that depend on the quality start from quality 0 of the smaller ratio, the nearest rate; gains keep their
-    proportions among the channels and follow the new range of lambda.
+    Vectors that depend on the quality start from quality 0 of the smaller ratio, the nearest rate; gains
+    keep their proportions among the channels and follow the new range of lambda.
 
     Args:
         network: Changed in place.

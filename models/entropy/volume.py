@@ -1,9 +1,9 @@
 """Entropy networks for volumes: the hyperprior and the four-step context model of pictures, with three axes.
 
-Positions fall into four classes such that the six neighbours of a position are of the three other classes. In each
-step every position codes one quarter of its channels, a different quarter in each class, so after a step everything
-still to come has decoded neighbours in space and in channels: DCVC-DC's quadtree partition (arXiv 2302.14402, section
-3.3) with the body-centred lattice in the place of the diagonal one.
+Positions fall into four classes such that the six neighbours of a position are of the three other classes.
+In each step every position codes one quarter of its channels, a different quarter in each class, so after a
+step everything still to come has decoded neighbours in space and in channels: DCVC-DC's quadtree partition
+(arXiv 2302.14402, section 3.3) with the body-centred lattice in the place of the diagonal one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREDICTED_CHANNELS = 64
 """Most latent channels that are predicted from their neighbours linearly."""
 
 VOLUME_SCALE_MAX = 1024.0
-"""Largest standard deviation of the scale table of volumes: smooth fields have a wide range of coefficients."""
+"""Largest standard deviation of the scale table of volumes: smooth fields need a wide range."""
 
 VOLUME_LOG_SCALE_STEP = math.log(VOLUME_SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 
@@ -55,8 +55,8 @@ def volume_scale_from_raw(raw: Tensor) -> Tensor:
 class ChannelScale(nn.Module):
     """Brings latents of very different size to numbers around one, by powers of two, and predictions back.
 
-    The largest latent channels reach thousands of quantisation steps, more than integer activations hold and more
-    than a network is easily trained with.
+    The largest latent channels reach thousands of quantisation steps, more than integer activations hold
+    and more than a network is easily trained with.
 
     Args:
         channels: M.
@@ -106,7 +106,7 @@ def volume_step_mask(
 
 
 class VolumeContextBlock(nn.Module):
-    """Residual block of the entropy networks, ``(B, D, H, W, C)`` to the same shape; has an integer counterpart.
+    """Residual block of the entropy networks, ``(B, D, H, W, C)`` to the same shape.
 
     ::
 
@@ -135,7 +135,7 @@ class VolumeContextBlock(nn.Module):
 
 
 def neighbourhood(x: Tensor, periodic: Tensor) -> Tensor:
-    """Every position's values and those of its six neighbours, ``(B, D, H, W, C)`` to ``(B, D, H, W, 7 C)``."""
+    """Every position's values and its six neighbours', ``(B, D, H, W, C)`` to ``(B, D, H, W, 7 C)``."""
     return torch.cat((x, *(part for axis in AXES for part in neighbours(x, axis, periodic))), dim=-1)
 
 
@@ -145,12 +145,12 @@ class VolumeContextModel(nn.Module):
     ::
 
         features --------------------------> head 0 ----------------------------> mean, scale (step 0)
-        features ++ y_hat so far, shrunk --> adaptor k -> [block] x depth -> head k -> mean, scale (step k > 0)
+        features ++ y_hat so far, shrunk --> adaptor k -> [block] x depth -> head k -> mean, scale (k > 0)
         y_hat so far, shrunk, and its neighbours --> predictor k -(+)-> mean
 
-    Means leave the heads as numbers around one and are grown back, see :class:`ChannelScale`. In a smooth field most
-    of what neighbours say about the largest channels is linear: the predictors hold that part, as regression finds
-    it, and what is added to it is learned.
+    Means leave the heads as numbers around one and are grown back, see :class:`ChannelScale`. In a smooth
+    field most of what neighbours say about the largest channels is linear: the predictors hold that part,
+    as regression finds it, and what is added to it is learned.
 
     Args:
         channels: C of the hyperprior's features, and the width inside.
@@ -170,11 +170,10 @@ class VolumeContextModel(nn.Module):
             raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
         self.scale = ChannelScale(latent_channels)
         self.predicted = min(latent_channels, PREDICTED_CHANNELS)
-        self.predictors = nn.ModuleList(
-            nn.Linear(7 * self.predicted, self.predicted, bias=False) for _ in range(STEPS - 1)
-        )
-        for predictor in self.predictors:
+        predictors = [nn.Linear(7 * self.predicted, self.predicted, bias=False) for _ in range(STEPS - 1)]
+        for predictor in predictors:
             nn.init.zeros_(predictor.weight)
+        self.predictors = nn.ModuleList(predictors)
         self.adaptors = nn.ModuleList(
             nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
         )
@@ -191,6 +190,7 @@ class VolumeContextModel(nn.Module):
             periodic: ``(B, 3)`` boolean.
         """
         x = features
+        shrunk = y_hat
         with torch.autocast(x.device.type, enabled=False):
             if step > 0:
                 shrunk = self.scale.shrink(y_hat)
@@ -231,7 +231,7 @@ class VolumeHyperAnalysis(nn.Module):
         self.gain = QualityGain(hyper_channels)
 
     def forward(self, y: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
-        """Maps shrunk latents ``(B, d, h, w, M)`` and qualities ``(B,)`` to z, float32, in quantisation steps."""
+        """Maps shrunk latents ``(B, d, h, w, M)`` and qualities ``(B,)`` to z, in quantisation steps."""
         pad_d, pad_h, pad_w = (-size % HYPER_STRIDE for size in y.shape[1:4])
         if pad_d or pad_h or pad_w:
             planes = F.pad(y.permute(0, 4, 1, 2, 3), (0, pad_w, 0, pad_h, 0, pad_d), mode="replicate")

@@ -63,8 +63,8 @@ class FieldNetwork(nn.Module):
                                          v                  |
                                  z -> quantise -> z_hat -> hyper synthesis
 
-    The decoder divides by the very gain of the encoder: a field needs digits that two gains, learned apart, do not
-    keep.
+    The decoder divides by the very gain of the encoder: a field needs digits that two gains, learned apart,
+    do not keep.
 
     Args:
         analysis: Field to latent.

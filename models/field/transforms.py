@@ -1,4 +1,4 @@
-"""Analysis and synthesis transforms of the field codec: a learned lapped transform between enhancing networks."""
+"""Transforms of the field codec: a learned lapped transform between enhancing networks."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Enhancer(nn.Module):
         x (B,D,H,W,3) -> 4^3 samples to channels -> 1x1 -> + bias(quality) -> [block] x depth -> 1x1
           -> channels to 4^3 samples -> * gain(quality) -(+x)-> y (B,D,H,W,3)
 
-    The sum runs in float32: a field has to come through with more digits than half precision has. What is added is
-    about as large as the error at its quality, so the gain starts there, and what the network does not know yet
-    harms no quality more than another.
+    The sum runs in float32: a field has to come through with more digits than half precision has. What is
+    added is about as large as the error at its quality, so the gain starts there, and what the network does
+    not know yet harms no quality more than another.
 
     Args:
         channels: Width; 192 holds all numbers of a cube.
@@ -143,10 +143,11 @@ class Discriminator(nn.Module):
 
     ::
 
-        x (B,D,H,W,3), its gradients -> 3^3 conv -> [4^3 conv, stride 2] x 3 -> 3^3 conv -> score (B,D/8,H/8,W/8)
+        x (B,D,H,W,3), its gradients -> 3^3 conv -> [4^3 conv, stride 2] x 3 -> 3^3 conv -> score
+        (B,D/8,H/8,W/8)
 
-    Gradients are offered as channels of their own, because intermittency shows there first. Zero padding is avoided
-    by trimming, so that the border of a crop looks like its inside.
+    Gradients are offered as channels of their own, because intermittency shows there first. Zero padding is
+    avoided by trimming, so that the border of a crop looks like its inside.
 
     Args:
         channels: Width of the first layer; it doubles with every halving.

@@ -162,9 +162,9 @@ class FlowDataModule(lightning.LightningDataModule):
 
     ::
 
-        simulate -> large boxes (crops) \\
-                    small boxes (whole)  -> random shift, symmetry -> FlowBatch
-                    other seeds         -> validation: a periodic box, and a corner of a box of twice the size
+        simulate -> large boxes (crops) --+
+                    small boxes (whole) --+-> random shift, symmetry -> FlowBatch
+                    other seeds ---------> validation: a periodic box, and a corner of a box of twice the size
 
     Args:
         size: Points a side of the large boxes.
@@ -177,7 +177,8 @@ class FlowDataModule(lightning.LightningDataModule):
         periodic_share: Fraction of a batch that are whole periodic boxes.
         spin_up: Time on every grid before the first snapshot, coarsest first.
         val_viscosity: Of the validation boxes, at ``size`` points.
-        val_double: Also validate on a corner of a box of twice the size, at a Reynolds number never trained on.
+        val_double: Also validate on a corner of a box of twice the size, at a Reynolds number never
+            trained on.
         cache: File to keep the simulated boxes in, so that the next run on this machine starts at once.
         seed: Of the training boxes and crops; validation uses others.
     """

@@ -1,13 +1,14 @@
-"""Direct numerical simulation of isotropic turbulence: a pseudo-spectral solver in torch, several boxes at once.
+"""Direct numerical simulation of isotropic turbulence: a pseudo-spectral solver in torch.
 
 Incompressible flow in periodic boxes of side 2 pi, from the Navier-Stokes equations in rotational form:
 
     du/dt = P (u x omega) + nu laplace(u) + f,    div u = 0
 
-where P is the Leray projection, which removes the gradient part. Products are formed on the grid and dealiased by
-the 2/3 rule, viscosity is integrated exactly (integrating factor) and everything else by classical Runge-Kutta of
-fourth order (Canuto et al., "Spectral Methods in Fluid Dynamics", 1988, sections 3.3 and 7.2). The force acts on
-the modes with ``|k| <= 2.5`` and is proportional to them, so that it supplies a constant power.
+where P is the Leray projection, which removes the gradient part. Products are formed on the grid and
+dealiased by the 2/3 rule, viscosity is integrated exactly (integrating factor) and everything else by
+classical Runge-Kutta of fourth order (Canuto et al., "Spectral Methods in Fluid Dynamics", 1988, sections
+3.3 and 7.2). The force acts on the modes with ``|k| <= 2.5`` and is proportional to them, so that it
+supplies a constant power.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def random_flow(
 
 
 def taylor_green(grid: SpectralGrid) -> FlowState:
-    """The Taylor-Green vortex ``(sin x cos y cos z, -cos x sin y cos z, 0)``, whose decay is well documented."""
+    """The Taylor-Green vortex ``(sin x cos y cos z, -cos x sin y cos z, 0)``, of well documented decay."""
     axis = torch.arange(grid.size, device=grid.device) * (2 * math.pi / grid.size)
     x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
     velocity = torch.stack((x.sin() * y.cos() * z.cos(), -x.cos() * y.sin() * z.cos(), torch.zeros_like(x)))
@@ -250,8 +251,8 @@ def simulate(
 ) -> Snapshots:
     """Forced isotropic turbulence from a random start, one box for every viscosity.
 
-    Large eddies take longest to develop and need the fewest points, so boxes are spun up on coarser grids first,
-    each half as fine as the next, at viscosities that resolve as well there.
+    Large eddies take longest to develop and need the fewest points, so boxes are spun up on coarser grids
+    first, each half as fine as the next, at viscosities that resolve as well there.
 
     Args:
         viscosities: One a box; 0.0115 is resolved with ``k_max eta = 1.5`` on 128^3 points.

@@ -1,4 +1,4 @@
-"""Statistics of velocity differences on any grid, periodic or not: what a decoder has to keep of turbulence."""
+"""Statistics of velocity differences on any grid: what a decoder has to keep of turbulence."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def flow(grid: SpectralGrid, count: int = 1, seed: int = 0) -> FlowState:
 
 
 def test_taylor_green_vortex_dissipates_as_published() -> None:
-    """At Re = 100 the dissipation peaks near t = 5 at about 0.0127 (Brachet et al., J. Fluid Mech. 130, 1983)."""
+    """At Re = 100 it peaks near t = 5 at about 0.0127 (Brachet et al., J. Fluid Mech. 130, 1983)."""
     grid = SpectralGrid(32)
     solver = TurbulenceSolver(grid, 0.01, power=0.0)
     state = taylor_green(grid)
