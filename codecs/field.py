@@ -106,20 +106,34 @@ class FieldCodec(Codec):
     are used only where they save bytes; otherwise interpolation and a range coder do all the work.
 
     Args:
-        weights: A weight file of the family ``field``.
+        weights: A weight file of the family ``field``; None for a codec that keeps bounds without networks.
         device: Where the networks run.
 
     Attributes:
         ratios: For which there are networks.
+
+    Example:
+        >>> codec = FieldCodec()
+        >>> field = torch.rand(1, 6, 7, 8)
+        >>> decoded = codec.decompress(codec.compress(field, max_error=0.01))
+        >>> bool((decoded - field).abs().max() <= 0.01)
+        True
     """
 
     name = "field"
 
-    def __init__(self, weights: WeightFile, device: torch.device | str = "cpu") -> None:
+    def __init__(self, weights: WeightFile | None = None, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.fingerprint = ANY_MODEL
+        self._models: dict[int, _RatioModel] = {}
+        self.ratios: tuple[int, ...] = ()
+        if weights is not None:
+            self._load(weights)
+
+    def _load(self, weights: WeightFile) -> None:
         if weights.family != self.name:
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
         self.fingerprint = weights.fingerprint()
-        self.device = torch.device(device)
         tables = TableSet.from_arrays(_with_prefix(weights.tensors, "tables."))
         self._models = {
             int(ratio): _load_ratio(
@@ -132,7 +146,8 @@ class FieldCodec(Codec):
     @property
     def has_realistic(self) -> bool:
         """Whether every ratio has a realistic decoder."""
-        return all(model.realistic is not None for model in self._models.values())
+        models = self._models.values()
+        return bool(models) and all(model.realistic is not None for model in models)
 
     def compress(  # type: ignore[override]
         self,
@@ -172,7 +187,11 @@ class FieldCodec(Codec):
         if target_bytes is not None and (bounded or quality is not None):
             raise TypeError("target_bytes stands alone or with ratio")
         if ratio is not None and ratio not in self.ratios:
-            raise ValueError(f"ratio must be one of {', '.join(map(str, self.ratios))}, got {ratio}")
+            raise ValueError(
+                f"ratio must be one of {', '.join(map(str, self.ratios)) or 'none'}, got {ratio}"
+            )
+        if not bounded and not self.ratios:
+            raise ValueError("without weights a bound is needed: max_error or relative_error")
         tenths = None if quality is None else quality_to_tenths(quality)
         axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
         job = _Job(self, values, flat, axes)
@@ -183,7 +202,8 @@ class FieldCodec(Codec):
             best = job.within_bytes(target_bytes, ratio)
         else:
             tenths = round(10 * DEFAULT_QUALITY) if tenths is None else tenths
-            best = job.with_network(64 if ratio is None else ratio, tenths)
+            preferred = 64 if 64 in self.ratios else self.ratios[0]
+            best = job.with_network(preferred if ratio is None else ratio, tenths)
         notify(1.0, "done")
         return _packed(best)
 

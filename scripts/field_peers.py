@@ -96,7 +96,8 @@ def _sperr_encode(field: Field, tolerance: float) -> bytes:
 
 def _sperr_decode(data: bytes, shape: tuple[int, ...]) -> Field:
     codec = _sperr()
-    return np.stack([np.asarray(codec.decode(part)).reshape(shape[1:]) for part in _split(data)])
+    parts = [np.frombuffer(part, np.uint8) for part in _split(data)]
+    return np.stack([np.asarray(codec.decode(part)).reshape(shape[1:]) for part in parts])
 
 
 PEERS = (
