@@ -88,7 +88,7 @@ class Settings:
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """Compresses a chunk of any number of axes."""
-        options = {"max_error": self.max_error, "ratio": self.ratio, "quality": self.quality}
+        options: dict[str, Any] = {"max_error": self.max_error, "ratio": self.ratio, "quality": self.quality}
         if self.max_error is None:
             options["relative_error"] = self.relative_error
         return _codec(self.weights).compress(as_field(chunk), periodic=self.periodic, **options)
@@ -145,7 +145,7 @@ class FieldSerializer(ArrayBytesCodec):
         return hash(self.settings)
 
 
-class FieldCompressor(NumcodecsCodec):
+class FieldCompressor(NumcodecsCodec):  # type: ignore[misc]
     """The field codec for zarr 2 and whatever else uses numcodecs; arguments as of :class:`Settings`."""
 
     codec_id = CODEC_NAME
