@@ -86,8 +86,8 @@ class FieldTraining(lightning.LightningModule):
     def __init__(
         self,
         network: FieldNetwork,
-        lambda_min: float = 4e3,
-        lambda_max: float = 4e5,
+        lambda_min: float = 2.5e3,
+        lambda_max: float = 2.5e5,
         lr: float = 1.5e-3,
         compile_network: bool = True,
         transfer_from: str | None = None,

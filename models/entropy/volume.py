@@ -27,7 +27,7 @@ from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HYPER_STRIDE
 from latentpress.models.quality import QualityGain, QualityVector
 from latentpress.models.volume import AXES, NeighbourConv, VolumeBlock, fold, neighbours, unfold
 
-PREDICTED_CHANNELS = 64
+PREDICTED_CHANNELS = 32
 """Most latent channels that are predicted from their neighbours linearly."""
 
 VOLUME_SCALE_MAX = 1024.0
