@@ -51,6 +51,7 @@ from latentpress.codecs.field_payload import (
     read_field_header,
     split_parts,
 )
+from latentpress.codecs.field_time import between
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
 from latentpress.codecs.weights import WeightFile
@@ -267,6 +268,32 @@ class FieldCodec(Codec):
             raise ValueError(f"{factor} does not divide the shape {tuple(sizes)}")
         pool = F.avg_pool3d if field.ndim == 4 else F.avg_pool2d
         return pool(field.double(), factor).to(field.dtype)
+
+    def interpolate(
+        self,
+        first: bytes,
+        second: bytes,
+        t: float,
+        *,
+        decoder: Decoder = "faithful",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Tensor:
+        """A field between two compressed snapshots, see :func:`latentpress.codecs.field_time.between`.
+
+        Args:
+            first: Stream of the snapshot at time 0.
+            second: Stream of the snapshot at time 1.
+            t: In [0, 1].
+            decoder: As for :meth:`decompress`.
+            limits: Caps, checked before anything is allocated.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+            ValueError: The snapshots do not have one shape, or t is out of range.
+        """
+        (a, header), (b, _) = (self._decoded(data, limits, decoder) for data in (first, second))
+        fields = [torch.from_numpy(values[:, 0] if header.flat else values) for values in (a, b)]
+        return between(fields[0], fields[1], t, all(header.periodic))
 
     def _decoded(self, data: bytes, limits: Limits, decoder: Decoder) -> tuple[NDArray[Any], FieldHeader]:
         if decoder not in ("faithful", "realistic"):

@@ -1,14 +1,15 @@
 """Fields between two compressed snapshots, by moving both towards each other along the flow.
 
-Small eddies are carried by large ones much faster than they change (Taylor's and Tennekes' sweeping), so a value at an
-intermediate time is looked up where the flow has carried it from, in both snapshots:
+Small eddies are carried by large ones much faster than they change (Taylor's and Tennekes' sweeping), so a
+value at an intermediate time is looked up where the flow has carried it from, in both snapshots:
 
 ::
 
     u(x) ~ (1 - t) a(x - t s u) + t b(x + (1 - t) s u)
 
-How far the flow moves between the snapshots, s, is not in the streams; it is the number for which the two moved
-snapshots agree best. Fields that are no velocities are blended in place.
+with u smoothed, since eddies do not carry themselves. How far the flow moves between the snapshots, s, is
+not in the streams; it is the number for which the two moved snapshots agree best. Fields that are no
+velocities are blended in place.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentpress.models.field.projection import solenoidal
+
 _COARSEST_STEPS = 12
 _REFINEMENTS = 12
 _LARGEST_SHIFT = 0.2
 """Most that the flow is taken to move, as a fraction of the shortest side."""
+
+_SMOOTHING = 1 / 16
+"""Standard deviation of the smoothing of the carrying velocity, as a fraction of the shortest side."""
 
 
 def between(a: Tensor, b: Tensor, t: float, periodic: bool = False) -> Tensor:
@@ -32,7 +38,7 @@ def between(a: Tensor, b: Tensor, t: float, periodic: bool = False) -> Tensor:
         a: ``(3, D, H, W)`` velocities at time 0, component i along axis i, or any other field.
         b: The same at time 1.
         t: In [0, 1].
-        periodic: The field continues at its far ends.
+        periodic: The field continues at its far ends; the result has no divergence then.
 
     Returns:
         Shape and type of ``a``.
@@ -55,25 +61,20 @@ def between(a: Tensor, b: Tensor, t: float, periodic: bool = False) -> Tensor:
     blend = (1 - t) * first + t * second
     if a.ndim != 4 or a.shape[0] != 3:
         return blend.to(a.dtype)
-    shift = travel(first, second, periodic)
-    moved = blend
-    # The velocity that carries is itself what is looked for; the blend is only its first estimate.
-    for _ in range(2):
-        early = _carried(first, -t * shift * moved, periodic)
-        late = _carried(second, (1 - t) * shift * moved, periodic)
-        moved = (1 - t) * early + t * late
-    return moved.to(a.dtype)
+    way = travel(first, second, periodic) * _smoothed(blend, periodic)
+    moved = (1 - t) * _carried(first, -t * way, periodic) + t * _carried(second, (1 - t) * way, periodic)
+    return (solenoidal(moved) if periodic else moved).to(a.dtype)
 
 
 def travel(a: Tensor, b: Tensor, periodic: bool) -> float:
-    """Grid spacings that a unit of velocity moves between two snapshots: where the two, moved half-way, agree best.
+    """Grid spacings that a unit of velocity moves: where two snapshots, moved half-way, agree best.
 
     Args:
         a: ``(3, D, H, W)``, float32.
         b: The same.
         periodic: The field continues at its far ends.
     """
-    middle = 0.5 * (a + b)
+    middle = _smoothed(0.5 * (a + b), periodic)
     fastest = float(middle.abs().max())
     if not fastest:
         return 0.0
@@ -98,8 +99,18 @@ def travel(a: Tensor, b: Tensor, periodic: bool) -> float:
     return 0.5 * (low + high)
 
 
+def _smoothed(field: Tensor, periodic: bool) -> Tensor:
+    """Two running means along every axis, which come close to a Gaussian."""
+    width = 2 * round(0.5 * math.sqrt(6) * _SMOOTHING * min(field.shape[1:])) + 1
+    half = width // 2
+    for _ in range(2):
+        padded = F.pad(field[None], (half,) * 6, mode="circular" if periodic else "replicate")
+        field = F.avg_pool3d(padded, width, stride=1)[0]
+    return field
+
+
 def _carried(field: Tensor, displacement: Tensor, periodic: bool) -> Tensor:
-    """Values of a field ``(C, D, H, W)`` at every grid point plus a displacement ``(3, D, H, W)`` in spacings."""
+    """Values of a field ``(C, D, H, W)`` where a displacement ``(3, D, H, W)`` leads, in spacings."""
     sizes = field.shape[1:]
     # Wide enough for the largest displacement, so that points beyond an end find what continues there.
     reach = min(*sizes, math.ceil(float(displacement.abs().max())) + 1) if periodic else 0

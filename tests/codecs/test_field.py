@@ -294,3 +294,10 @@ def test_stream_of_another_codec(codec) -> None:
 def test_wrong_arguments(codec, x, options, kind, text) -> None:
     with pytest.raises(kind, match=text):
         codec.compress(x, **options)
+
+
+def test_interpolation_between_streams(codec) -> None:
+    x = waves(14, 16, 16, 16)
+    streams = [codec.compress(field, max_error=0.01) for field in (x, -x)]
+    assert torch.allclose(codec.interpolate(*streams, 0.0), codec.decompress(streams[0]))
+    assert codec.interpolate(*streams, 0.5).shape == x.shape
