@@ -170,6 +170,8 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
 
 
 def _encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
+    import torch
+
     options = {
         "quality": args.quality,
         "target_bytes": args.bytes,
@@ -178,7 +180,7 @@ def _encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
         "ratio": args.ratio,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    field = read_field(task.source, args.variable)
+    field = torch.from_numpy(read_field(task.source, args.variable))
     start = time.perf_counter()
     with progress_bar(str(task)) as progress:
         data = codec.compress(field, periodic=args.periodic, progress=progress, **options)
