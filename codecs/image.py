@@ -350,7 +350,7 @@ class ImageCodec(Codec):
             raise LimitExceeded(f"{header.width}x{header.height} pixels are too many for this model")
         quality = _quality_tensor(header.quality_tenths, self.device)
         coded = [CodedPart(part.data, part.checksum) for part in parts]
-        return header, self._coder.decode_parts(coded, height, width, quality, self._covered(header))
+        return header, self._coder.decode_parts(coded, (height, width), quality, self._covered(header))
 
     def _covered(self, header: ImageHeader) -> bytes:
         """What the parts' checksums cover besides symbols: a cut stream has no other checksum."""

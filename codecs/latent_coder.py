@@ -16,6 +16,7 @@ is lost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
-from latentpress.models.entropy.latent_model import CodingStep, LatentModel
+from latentpress.models.entropy.latent_model import CodingStep, Exchange, LatentModel
 
 SYMBOL_LIMIT = 2**15 - 1
 """Symbols are limited to this magnitude: far beyond any latent, and far inside int32."""
@@ -164,28 +165,27 @@ class LatentCoder:
                 observe(Observation(symbols, indexes, raw_scale))
             return symbols
 
-        y_hat = self._run(y.shape[1], y.shape[2], quality, send, y_units)
+        y_hat = self._run(tuple(y.shape[1:-1]), quality, send, y_units)
         coded = zip(encoders, checksums, strict=True)
         return CodedLatent(tuple(CodedPart(e.finish(), c.value) for e, c in coded), y_hat)
 
     def decode(self, data: bytes, checksum: int, height: int, width: int, quality: Tensor) -> Tensor:
         """Restores a latent that has one part, see :meth:`decode_parts`."""
-        return self.decode_parts([CodedPart(data, checksum)], height, width, quality)
+        return self.decode_parts([CodedPart(data, checksum)], (height, width), quality)
 
     def decode_parts(
-        self, parts: Sequence[CodedPart], height: int, width: int, quality: Tensor, prefix: bytes = b""
+        self, parts: Sequence[CodedPart], shape: tuple[int, ...], quality: Tensor, prefix: bytes = b""
     ) -> Tensor:
         """Restores a latent.
 
         Args:
             parts: The first parts of the latent, at least one. Elements of the others take their means.
-            height: Rows of y.
-            width: Columns of y.
+            shape: Length of every axis of y but the channels, such as its rows and columns.
             quality: ``(1,)``, on the networks' device.
             prefix: What the checksums cover besides, in front of the symbols.
 
         Returns:
-            y_hat, ``(1, height, width, M)`` float32.
+            y_hat, ``(1, *shape, M)`` float32.
 
         Raises:
             CorruptStream: The data do not decode to symbols with these checksums.
@@ -202,7 +202,7 @@ class LatentCoder:
             checksums[part].add(symbols)
             return symbols
 
-        y_hat = self._run(height, width, quality, receive, None)
+        y_hat = self._run(shape, quality, receive, None)
         for decoder, actual, part in zip(decoders, checksums, parts, strict=True):
             decoder.finish()
             if actual.value != part.checksum:
@@ -238,22 +238,23 @@ class LatentCoder:
 
     @torch.inference_mode()
     def _run(
-        self, height: int, width: int, quality: Tensor, exchange: _Exchange, y_units: Tensor | None
+        self, shape: tuple[int, ...], quality: Tensor, exchange: _Exchange, y_units: Tensor | None
     ) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
-            return self._run_exactly(height, width, quality, exchange, y_units)
+            return self._run_exactly(shape, quality, exchange, y_units)
 
     def _run_exactly(
-        self, height: int, width: int, quality: Tensor, exchange: _Exchange, y_units: Tensor | None
+        self, shape: tuple[int, ...], quality: Tensor, exchange: _Exchange, y_units: Tensor | None
     ) -> Tensor:
         device = quality.device
-        z_shape = (-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), self.hyper_channels)
-        z_raw_scale = self.hyper_prior(quality).expand(z_shape[0] * z_shape[1], -1)
+        z_shape = (*(-(-size // HYPER_STRIDE) for size in shape), self.hyper_channels)
+        z_raw_scale = self.hyper_prior(quality).expand(math.prod(z_shape[:-1]), -1)
         z_symbols = exchange(z_raw_scale.flatten(), None, 0)
         assert z_symbols is not None, "z is in the first part"
         z_units = torch.from_numpy(z_symbols).to(device).double().view(1, *z_shape) * UNIT
-        features = self.hyper_synthesis(z_units, quality)[:, :height, :width]
+        features = self._features(z_units, quality)
+        features = features[(slice(None), *map(slice, shape))]
         flat = None if y_units is None else y_units.reshape(-1)
 
         def exchange_step(step: CodingStep) -> Tensor:
@@ -264,9 +265,16 @@ class LatentCoder:
             decoded: Tensor = torch.from_numpy(symbols).to(device).double() * UNIT
             return decoded
 
-        y_hat = self.context.code(features, exchange_step)
+        y_hat = self._code(features, exchange_step)
         result: Tensor = (y_hat * (1 / UNIT)).float()
         return result
+
+    def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
+        features: Tensor = self.hyper_synthesis(z_units, quality)
+        return features
+
+    def _code(self, features: Tensor, exchange: Exchange) -> Tensor:
+        return self.context.code(features, exchange)
 
 
 def _bits_saved(tables: TableSet) -> NDArray[np.float64]:

@@ -26,7 +26,13 @@ _IMAGE = Family(
     CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
 )
 
-_FAMILIES = {"image": _IMAGE, "image-max": _IMAGE}
+_FAMILIES = {
+    "image": _IMAGE,
+    "image-max": _IMAGE,
+    "field": Family(
+        CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_payload:describe"
+    ),
+}
 
 
 def available() -> tuple[str, ...]:

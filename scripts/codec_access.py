@@ -75,6 +75,11 @@ class CodecShelf:
         """
         from latentpress.codecs.registry import weights_for
 
+        if self._chosen is None and header.codec == "field" and not int(header.fingerprint, 16):
+            # Such streams need no weights.
+            from latentpress.codecs.field import FieldCodec
+
+            return self._codecs.setdefault("field without weights", FieldCodec())
         name = self._chosen if self._chosen is not None else weights_for(header)
         if name not in self._codecs:
             self._codecs[name] = open_codec(name, self._args)

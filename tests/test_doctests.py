@@ -11,7 +11,10 @@ import pkgutil
 import pytest
 
 # Modules that import what the tests do not install, and what that is.
-OPTIONAL = {"latentpress.train.depthwise_kernels": "triton"}
+OPTIONAL = {
+    "latentpress.codecs.zarr_codec": "zarr",
+    "latentpress.train.depthwise_kernels": "triton",
+}
 
 
 def all_modules() -> list[str]:

@@ -187,8 +187,15 @@ class AveragedWeights(Callback):
             return
         decay = min(self.decay, (1 + steps) / (10 + steps)) ** self.every
         current = module.network.state_dict()
+        trained = {name for name, _ in module.network.named_parameters()}
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.values()), list(current.values()), 1 - decay)
+            moving = [name for name in current if name in trained]
+            torch._foreach_lerp_(
+                [self.average[name] for name in moving], [current[name] for name in moving], 1 - decay
+            )
+            # Tables and the like are not averaged: between two of them may be none.
+            for name in current.keys() - trained:
+                self.average[name].copy_(current[name])
 
     def on_validation_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Puts the average in."""

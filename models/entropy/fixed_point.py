@@ -11,6 +11,7 @@ proves from its weights that no sum can reach that bound.
     activations   integers in units of 2^-10, limited to 20 bits and sign before every layer
     Linear        16-bit weights, sums below 2^53 in float64
     depthwise     the activation split into two 10-bit halves, sums below 2^24 in float32
+    neighbours    16-bit weights, seven terms added one by one in float64
     after a sum   scaled by a power of two and rounded down at one half: floor(s + 1/2)
 """
 
@@ -26,8 +27,10 @@ from torch.nn import functional as F
 
 from latentpress.models.entropy.blocks import GATE_LIMIT, LeakyRectifier, RectifiedProduct
 from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE_COUNT
+from latentpress.models.entropy.volume import ChannelScale
 from latentpress.models.layers import DepthwiseConv
 from latentpress.models.quality import QUALITY_MAX, QualityVector
+from latentpress.models.volume import AXES, NeighbourConv, neighbours
 
 FRACTION_BITS = 10
 UNIT = 2**FRACTION_BITS
@@ -199,6 +202,95 @@ class FixedPointDepthwise(nn.Module):
         return (total + (self.bias.double() + 0.5)).floor_()
 
 
+class FixedPointNeighbourConv(nn.Module):
+    """A :class:`NeighbourConv` on integers: element-wise products and sums, in a fixed order.
+
+    Args:
+        channels: Channels in and out.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(7, channels, dtype=torch.int16))
+        self.register_buffer("bias", torch.zeros(channels, dtype=torch.int32))
+        self.register_buffer("shift", torch.zeros(1, dtype=torch.int32))
+
+    @classmethod
+    def from_float(cls, layer: NeighbourConv) -> FixedPointNeighbourConv:
+        """Rounds a trained layer: weights to 16 bits with one power of two as their unit."""
+        result = cls(layer.channels)
+        largest = max(float(layer.taps.detach().abs().max()), 1e-6)
+        shift = max(1, min(16, math.floor(math.log2(32767 / largest)))) if largest < math.inf else 1
+        result.shift.fill_(shift)
+        result.weight.copy_(_rounded(layer.taps.double() * 2**shift, torch.int16))
+        result.bias.copy_(_rounded(layer.bias.double() * UNIT, torch.int32))
+        return result
+
+    def accumulator_bound(self) -> int:
+        """The largest magnitude any partial sum can have, in units of the product."""
+        rows = self.weight.long().abs().sum(dim=0) * ACTIVATION_LIMIT
+        offset = (self.bias.long().abs() + 1) << int(self.shift)
+        return int((rows + offset).max())
+
+    def prove_exact(self) -> None:
+        """Raises :class:`InexactLayer` unless every sum fits float64's 53 bits."""
+        bound = self.accumulator_bound()
+        if bound >= _FLOAT64_EXACT:
+            raise InexactLayer(f"sums may reach 2^{math.log2(bound):.1f}, float64 is exact below 2^53")
+
+    def forward(self, x: Tensor, periodic: Tensor) -> Tensor:
+        """Maps integers ``(B, D, H, W, C)`` to integers of the same shape, float64."""
+        x = _limit(x)
+        weight = self.weight.double() * 2.0 ** -int(self.shift)
+        total = x * weight[0]
+        for axis in AXES:
+            before, after = neighbours(x, axis, periodic)
+            total += before * weight[2 * axis - 1]
+            total += after * weight[2 * axis]
+        return total.add_(self.bias.double() + 0.5).floor_()
+
+
+class FixedPointChannelScale(nn.Module):
+    """A :class:`ChannelScale` on integers; shrunk latents are rounded to units.
+
+    Args:
+        channels: M.
+    """
+
+    exponent: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("exponent", torch.zeros(channels, dtype=torch.int32))
+
+    @classmethod
+    def from_float(cls, layer: ChannelScale) -> FixedPointChannelScale:
+        """Takes over the powers of two."""
+        result = cls(len(layer.exponent))
+        result.exponent.copy_(layer.exponent)
+        return result
+
+    def shrink(self, y: Tensor) -> Tensor:
+        """Integers ``(..., M)`` to integers, float64."""
+        return torch.floor(y / self._powers() + 0.5)
+
+    def grow(self, mean: Tensor) -> Tensor:
+        """Integers ``(..., M)`` to integers, float64."""
+        return mean * self._powers()
+
+    def _powers(self) -> Tensor:
+        # Shifted integers rather than exp2, of which no standard says that it is exact.
+        return (
+            torch.ones_like(self.exponent, dtype=torch.int64)
+            .bitwise_left_shift(self.exponent.long())
+            .double()
+        )
+
+
 class FixedPointRectifier(nn.Module):
     """:class:`LeakyRectifier` on integers; ``x / 8`` is rounded down."""
 
@@ -300,6 +392,10 @@ def _convert_layer(module: nn.Module) -> nn.Module:
         return FixedPointLinear.from_float(module)
     if isinstance(module, DepthwiseConv):
         return FixedPointDepthwise.from_float(module)
+    if isinstance(module, NeighbourConv):
+        return FixedPointNeighbourConv.from_float(module)
+    if isinstance(module, ChannelScale):
+        return FixedPointChannelScale.from_float(module)
     if isinstance(module, LeakyRectifier):
         return FixedPointRectifier()
     if isinstance(module, RectifiedProduct):

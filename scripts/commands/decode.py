@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentpress.scripts.batch import Batch, add_batch_arguments, is_batch, run_batch
 from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, positive_int
@@ -19,6 +20,9 @@ from latentpress.scripts.file_io import (
     write_bytes,
 )
 from latentpress.scripts.progress import progress_bar
+
+if TYPE_CHECKING:
+    from latentpress import Codec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +91,13 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     from latentpress.codecs import read_metadata
     from latentpress.scripts.pictures import format_of, picture_bytes
 
-    if task.target != STANDARD:
-        suffix = format_of(task.target)
     data = read_bytes(task.source)
     header = latentpress.inspect(data)
+    if header.codec == "field":
+        _decode_field(task, data, shelf.get(header), args)
+        return
+    if task.target != STANDARD:
+        suffix = format_of(task.target)
     limits = (
         latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
     )
@@ -103,3 +110,17 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     write_bytes(task.target, picture_bytes(pixels, suffix, metadata), args.force)
     _, height, width = pixels.shape
     print_result(task, f"{width} x {height}  {seconds:.2f} s")
+
+
+def _decode_field(task: Task, data: bytes, codec: Codec, args: argparse.Namespace) -> None:
+    from latentpress.scripts.fields import field_bytes
+
+    if task.target != STANDARD and args.output is None:
+        task = task._replace(target=str(Path(task.target).with_suffix(".npy")))
+        check_target(task, args.force)
+    start = time.perf_counter()
+    with progress_bar(str(task)) as progress:
+        values = codec.decompress(data, progress=progress).numpy()
+    seconds = time.perf_counter() - start
+    write_bytes(task.target, field_bytes(values), args.force)
+    print_result(task, f"{' x '.join(map(str, values.shape))} {values.dtype}  {seconds:.2f} s")

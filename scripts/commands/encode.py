@@ -1,4 +1,4 @@
-"""``latentpress encode``: pictures to compressed files."""
+"""``latentpress encode``: pictures and fields to compressed files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from latentpress.scripts.codec_access import (
     quality,
 )
 from latentpress.scripts.failures import run_each, warn
+from latentpress.scripts.fields import is_field, read_field
 from latentpress.scripts.file_io import Task, check_target, plan, print_result, read_bytes, write_bytes
 from latentpress.scripts.progress import progress_bar
 
@@ -47,8 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--bytes", type=positive_int, metavar="N", help="size of each file, bytes")
     rate.add_argument("--bpp", type=positive_float, metavar="R", help="size of each file, bits per pixel")
     rate.add_argument("--psnr", type=positive_float, metavar="D", help="PSNR of each picture, dB")
+    rate.add_argument("--max-error", type=positive_float, metavar="E", help="bound on every value of a field")
+    rate.add_argument(
+        "--relative-error",
+        type=positive_float,
+        metavar="E",
+        help="the same over the field's range",
+    )
+    parser.add_argument("--ratio", type=positive_int, metavar="R", help="of a field: 8, 64 or 512")
+    parser.add_argument("--periodic", action="store_true", help="a field continues at its far ends")
+    parser.add_argument("--variable", metavar="NAME", help="which array of a .h5, .zarr or .nc file")
     parser.add_argument(
-        "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
+        "--codec",
+        help="weights, by name or .safetensors path (default: image for pictures, field for fields)",
     )
     parser.add_argument(
         "--effort",
@@ -74,16 +86,21 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    if is_batch(args.pictures, args):
+    # A zarr store is a folder, and one field.
+    if not any(map(is_field, args.pictures)) and is_batch(args.pictures, args):
         return run_batch(_batch(args), args)
     tasks = plan(args.pictures, args.output, args.out, SUFFIX)
-    codec: list[Codec] = []
+    codecs: dict[str, Codec] = {}
 
     def encode(task: Task) -> None:
         check_target(task, args.force)
-        if not codec:
-            codec.append(open_codec(args.codec, args))
-        _encode(task, codec[0], args)
+        family = "field" if is_field(task.source) else "image"
+        if family not in codecs:
+            codecs[family] = _codec(family, args)
+        if family == "field":
+            _encode_field(task, codecs[family], args)
+        else:
+            _encode(task, codecs[family], args)
 
     return run_each(tasks, encode, debug=args.debug)
 
@@ -106,9 +123,22 @@ def rate_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _codec(family: str, args: argparse.Namespace) -> Codec:
+    """The codec of the weights that were named, or those that the family ships."""
+    from latentpress.codecs import available
+
+    if args.codec is None and family not in available():
+        # Bounds on the error need no weights.
+        from latentpress.codecs.field import FieldCodec
+
+        return FieldCodec()
+    return open_codec(args.codec or family, args)
+
+
 def _batch(args: argparse.Namespace) -> Batch:
     from latentpress.codecs.weights import read_weight_file, shipped_weights
 
+    args.codec = args.codec or "image"
     shipped = shipped_weights().get(args.codec)
     if shipped is None and Path(args.codec).suffix != ".safetensors":
         raise ValueError(f"unknown codec '{args.codec}'")
@@ -137,3 +167,23 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     _, height, width = picture.pixels.shape
     bpp = len(data) * 8 / (height * width)
     print_result(task, f"{len(data)} bytes  {bpp:.4f} bpp  {seconds:.2f} s")
+
+
+def _encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
+    import torch
+
+    options = {
+        "quality": args.quality,
+        "target_bytes": args.bytes,
+        "max_error": args.max_error,
+        "relative_error": args.relative_error,
+        "ratio": args.ratio,
+    }
+    options = {name: value for name, value in options.items() if value is not None}
+    field = torch.from_numpy(read_field(task.source, args.variable))
+    start = time.perf_counter()
+    with progress_bar(str(task)) as progress:
+        data = codec.compress(field, periodic=args.periodic, progress=progress, **options)
+    seconds = time.perf_counter() - start
+    write_bytes(task.target, data, args.force)
+    print_result(task, f"{len(data)} bytes  ratio {field.nbytes / len(data):.1f}  {seconds:.2f} s")

@@ -1,0 +1,73 @@
+"""Latents of volumes to bytes and back: :class:`LatentCoder` with three axes that may be periodic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from latentpress.codecs.bitstream import TableSet
+from latentpress.codecs.latent_coder import LatentCoder
+from latentpress.models.entropy.latent_model import Exchange, LatentModel
+from latentpress.models.entropy.volume import VolumeContextModel
+
+Axes = tuple[bool, bool, bool]
+"""Which of the three axes are periodic."""
+
+
+class VolumeCoder(LatentCoder):
+    """Codes y and z of a volume with integer networks; the same for encoder and decoder.
+
+    Set the periodic axes around every call:
+
+    ::
+
+        with coder.axes(periodic):
+            coded = coder.encode(y, z, quality)
+
+    Args:
+        hyper_prior: Integer network: quality to raw scales of z.
+        hyper_synthesis: Integer network: z, quality and axes to features.
+        context: Integer network: features and decoded latents to mean and raw scale, step by step.
+        tables: One table for every entry of the scale table of volumes.
+        latent_channels: M.
+        hyper_channels: Z.
+    """
+
+    def __init__(
+        self,
+        hyper_prior: nn.Module,
+        hyper_synthesis: nn.Module,
+        context: VolumeContextModel,
+        tables: TableSet,
+        latent_channels: int,
+        hyper_channels: int,
+    ) -> None:
+        # It needs the axes in every call, so it is no `LatentModel` by itself: `_code` hands them over.
+        model = cast(LatentModel, context)
+        super().__init__(hyper_prior, hyper_synthesis, model, tables, latent_channels, hyper_channels)
+        self._volume_context = context
+        self._periodic: Axes = (False, False, False)
+
+    @contextmanager
+    def axes(self, periodic: Axes) -> Iterator[None]:
+        """Networks inside see volumes that continue at the far ends of these axes."""
+        before, self._periodic = self._periodic, periodic
+        try:
+            yield
+        finally:
+            self._periodic = before
+
+    def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
+        features: Tensor = self.hyper_synthesis(z_units, quality, self._flags(quality.device))
+        return features
+
+    def _code(self, features: Tensor, exchange: Exchange) -> Tensor:
+        y_hat: Tensor = self._volume_context.code(features, exchange, self._flags(features.device))
+        return y_hat
+
+    def _flags(self, device: torch.device) -> Tensor:
+        return torch.tensor([self._periodic], device=device)

@@ -1,0 +1,304 @@
+"""Entropy networks for volumes: the hyperprior and the four-step context model of pictures, with three axes.
+
+Positions fall into four classes such that the six neighbours of a position are of the three other classes.
+In each step every position codes one quarter of its channels, a different quarter in each class, so after a
+step everything still to come has decoded neighbours in space and in channels: DCVC-DC's quadtree partition
+(arXiv 2302.14402, section 3.3) with the body-centred lattice in the place of the diagonal one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentpress.models.entropy.blocks import LeakyRectifier, RectifiedProduct
+from latentpress.models.entropy.context import ORDER, STEPS, Prediction
+from latentpress.models.entropy.gaussian import (
+    INDEX_OFFSET,
+    INDEX_SLOPE,
+    SCALE_COUNT,
+    SCALE_MIN,
+    clamp_with_gradient,
+)
+from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HYPER_STRIDE
+from latentpress.models.entropy.latent_model import CodingStep, Exchange
+from latentpress.models.quality import QualityGain, QualityVector
+from latentpress.models.volume import AXES, NeighbourConv, VolumeBlock, fold, neighbours, unfold
+
+PREDICTED_CHANNELS = 32
+"""Most latent channels that are predicted from their neighbours linearly."""
+
+VOLUME_SCALE_MAX = 1024.0
+"""Largest standard deviation of the scale table of volumes: smooth fields need a wide range."""
+
+VOLUME_LOG_SCALE_STEP = math.log(VOLUME_SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
+
+
+def volume_scale_table() -> Tensor:
+    """The standard deviations of the tables, ``(SCALE_COUNT,)`` float64, in quantisation steps.
+
+    Example:
+        >>> [round(float(s), 2) for s in volume_scale_table()[[0, 63]]]
+        [0.11, 1024.0]
+    """
+    return SCALE_MIN * torch.exp(VOLUME_LOG_SCALE_STEP * torch.arange(SCALE_COUNT, dtype=torch.float64))
+
+
+def volume_scale_from_raw(raw: Tensor) -> Tensor:
+    """The standard deviation that a raw network output stands for, differentiable; any shape, float32."""
+    index = clamp_with_gradient(raw.float() * INDEX_SLOPE + INDEX_OFFSET, 0.0, SCALE_COUNT - 1.0)
+    return SCALE_MIN * torch.exp(VOLUME_LOG_SCALE_STEP * index)
+
+
+class ChannelScale(nn.Module):
+    """Brings latents of very different size to numbers around one, by powers of two, and predictions back.
+
+    The largest latent channels reach thousands of quantisation steps, more than integer activations hold
+    and more than a network is easily trained with.
+
+    Args:
+        channels: M.
+
+    Attributes:
+        exponent: ``(M,)`` int32; a latent is divided by two to this power.
+    """
+
+    exponent: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("exponent", torch.zeros(channels, dtype=torch.int32))
+
+    def shrink(self, y: Tensor) -> Tensor:
+        """Latents ``(..., M)`` in quantisation steps to numbers around one."""
+        return y * torch.exp2(-self.exponent.to(y.dtype))
+
+    def grow(self, mean: Tensor) -> Tensor:
+        """Predictions ``(..., M)`` back to quantisation steps."""
+        return mean * torch.exp2(self.exponent.to(mean.dtype))
+
+
+def volume_step_mask(
+    step: int, shape: tuple[int, int, int], channels: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Which elements of a latent are coded in a step.
+
+    Args:
+        step: 0 to 3.
+        shape: Depth, height and width of the latent.
+        channels: M, a multiple of 4.
+        device: Where the mask is made.
+
+    Returns:
+        Boolean ``(depth, height, width, channels)``; the masks of the four steps partition the latent.
+
+    Example:
+        >>> sum(volume_step_mask(k, (3, 4, 5), 8).int() for k in range(4)).unique()
+        tensor([1], dtype=torch.int32)
+    """
+    d, h, w = (torch.arange(size, device=device) % 2 for size in shape)
+    classes = d[:, None, None].bitwise_xor(h[:, None]) * 2 + d[:, None, None].bitwise_xor(w)
+    # Channels are dealt out in turn, because the first of them carry the most.
+    quarter = torch.arange(channels, device=device) % STEPS
+    return classes.bitwise_xor(torch.full_like(classes, ORDER[step]))[..., None] == quarter
+
+
+class VolumeContextBlock(nn.Module):
+    """Residual block of the entropy networks, ``(B, D, H, W, C)`` to the same shape.
+
+    ::
+
+        x -> 1x1 -> leaky rectifier -> neighbours -> 1x1 -(+x)-> h
+        h -> value, gate -> value * limited gate -> 1x1 -(+h)-> y
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(channels, channels)
+        self.rectifier = LeakyRectifier()
+        self.neighbours = NeighbourConv(channels)
+        self.project = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.gate = nn.Linear(channels, channels)
+        self.product = RectifiedProduct()
+        self.output = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, periodic: Tensor) -> Tensor:
+        """Maps ``(B, D, H, W, C)`` to the same shape."""
+        x = x + self.project(self.neighbours(self.rectifier(self.expand(x)), periodic))
+        return x + self.output(self.product(self.value(x), self.gate(x)))
+
+
+def neighbourhood(x: Tensor, periodic: Tensor) -> Tensor:
+    """Every position's values and its six neighbours', ``(B, D, H, W, C)`` to ``(B, D, H, W, 7 C)``."""
+    return torch.cat((x, *(part for axis in AXES for part in neighbours(x, axis, periodic))), dim=-1)
+
+
+class VolumeContextModel(nn.Module):
+    """Predicts mean and scale of a step's elements from the hyperprior and all earlier steps.
+
+    ::
+
+        features --------------------------> head 0 ----------------------------> mean, scale (step 0)
+        features ++ y_hat so far, shrunk --> adaptor k -> [block] x depth -> head k -> mean, scale (k > 0)
+        y_hat so far, shrunk, and its neighbours --> predictor k -(+)-> mean
+
+    Means leave the heads as numbers around one and are grown back, see :class:`ChannelScale`. In a smooth
+    field most of what neighbours say about the largest channels is linear: the predictors hold that part,
+    as regression finds it, and what is added to it is learned.
+
+    Args:
+        channels: C of the hyperprior's features, and the width inside.
+        latent_channels: M, a multiple of 4.
+        depth: Blocks, shared by the steps.
+
+    Attributes:
+        parts: Parts of a stream.
+        max_positions: No limit to the size of a volume.
+
+    Example:
+        >>> model = VolumeContextModel(8, 4, depth=1)
+        >>> y_hat, periodic = torch.zeros(1, 2, 2, 2, 4), torch.zeros(1, 3, dtype=torch.bool)
+        >>> model(1, torch.zeros(1, 2, 2, 2, 8), y_hat, periodic).mean.shape
+        torch.Size([1, 2, 2, 2, 4])
+    """
+
+    parts = 1
+    max_positions: int | None = None
+
+    def __init__(self, channels: int, latent_channels: int, depth: int) -> None:
+        super().__init__()
+        if latent_channels % STEPS:
+            raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
+        self.latent_channels = latent_channels
+        self.scale = ChannelScale(latent_channels)
+        self.predicted = min(latent_channels, PREDICTED_CHANNELS)
+        predictors = [nn.Linear(7 * self.predicted, self.predicted, bias=False) for _ in range(STEPS - 1)]
+        for predictor in predictors:
+            nn.init.zeros_(predictor.weight)
+        self.predictors = nn.ModuleList(predictors)
+        self.adaptors = nn.ModuleList(
+            nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
+        )
+        self.blocks = nn.ModuleList(VolumeContextBlock(channels) for _ in range(depth))
+        self.heads = nn.ModuleList(nn.Linear(channels, 2 * latent_channels) for _ in range(STEPS))
+
+    def forward(self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor) -> Prediction:
+        """Predicts one step.
+
+        Args:
+            step: 0 to 3.
+            features: ``(B, d, h, w, C)`` of the hyperprior.
+            y_hat: ``(B, d, h, w, M)`` decoded so far, zero elsewhere; ignored in step 0.
+            periodic: ``(B, 3)`` boolean.
+        """
+        x = features
+        shrunk = y_hat
+        with torch.autocast(x.device.type, enabled=False):
+            if step > 0:
+                shrunk = self.scale.shrink(y_hat)
+                x = self.adaptors[step - 1](torch.cat((x.to(y_hat.dtype), shrunk), dim=-1))
+        if step > 0:
+            for block in self.blocks:
+                x = block(x, periodic)
+        with torch.autocast(x.device.type, enabled=False):
+            mean, raw_scale = self.heads[step](x.to(y_hat.dtype)).chunk(2, dim=-1)
+            if step > 0:
+                around = neighbourhood(shrunk[..., : self.predicted], periodic)
+                linear = self.predictors[step - 1](around)
+                mean = mean + F.pad(linear, (0, mean.shape[-1] - self.predicted))
+            return Prediction(self.scale.grow(mean), raw_scale)
+
+    def code(self, features: Tensor, exchange: Exchange, periodic: Tensor) -> Tensor:
+        """Goes through the four steps of one latent, on integers.
+
+        Args:
+            features: ``(1, d, h, w, C)``, in units.
+            exchange: Called once a step, in order.
+            periodic: ``(1, 3)`` boolean.
+
+        Returns:
+            The decoded latent ``(1, d, h, w, M)``, in units.
+        """
+        depth, height, width = features.shape[1:4]
+        y_hat = features.new_zeros((1, depth, height, width, self.latent_channels))
+        flat = y_hat.view(-1)
+        for step in range(STEPS):
+            mask = volume_step_mask(step, (depth, height, width), self.latent_channels, features.device)
+            positions = mask.flatten().nonzero().flatten()
+            prediction = self(step, features, y_hat, periodic)
+            mean = prediction.mean.flatten()[positions]
+            raw_scale = prediction.raw_scale.flatten()[positions]
+            flat[positions] = exchange(CodingStep(positions, mean, raw_scale)) + mean
+        return y_hat
+
+
+class VolumeHyperAnalysis(nn.Module):
+    """Latent y to side information z, a quarter of the size each way.
+
+    ::
+
+        y (B,d,h,w,M) -> replicate-pad to multiples of 4 -> 1x1 -> block -> fold -> block -> fold
+          -> * gain(quality) -> z (B,ceil(d/4),ceil(h/4),ceil(w/4),Z)
+
+    Args:
+        latent_channels: M.
+        channels: Width inside.
+        hyper_channels: Z.
+    """
+
+    def __init__(self, latent_channels: int, channels: int, hyper_channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(latent_channels, channels)
+        self.fine = VolumeBlock(channels)
+        self.down = nn.Linear(8 * channels, channels)
+        self.coarse = VolumeBlock(channels)
+        self.head = nn.Linear(8 * channels, hyper_channels)
+        self.gain = QualityGain(hyper_channels)
+
+    def forward(self, y: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
+        """Maps shrunk latents ``(B, d, h, w, M)`` and qualities ``(B,)`` to z, in quantisation steps."""
+        pad_d, pad_h, pad_w = (-size % HYPER_STRIDE for size in y.shape[1:4])
+        if pad_d or pad_h or pad_w:
+            planes = F.pad(y.permute(0, 4, 1, 2, 3), (0, pad_w, 0, pad_h, 0, pad_d), mode="replicate")
+            y = planes.permute(0, 2, 3, 4, 1)
+        with torch.autocast(y.device.type, enabled=False):
+            x = self.stem(y)
+        x = self.coarse(self.down(fold(self.fine(x, periodic), 2)), periodic)
+        with torch.autocast(y.device.type, enabled=False):
+            z = self.head(fold(x.float(), 2)) * self.gain(quality)[:, None, None, None, :]
+        return clamp_with_gradient(z, -HYPER_LIMIT, HYPER_LIMIT)
+
+
+class VolumeHyperSynthesis(nn.Module):
+    """Quantised z to features at the resolution of y; runs in integers when coding.
+
+    ::
+
+        z (B,d/4,h/4,w/4,Z) -> up -> block -> up -> + bias(quality) -> block -> features (B,d,h,w,C)
+
+    Args:
+        hyper_channels: Z.
+        coarse_channels: Width at the middle resolution.
+        channels: C.
+    """
+
+    def __init__(self, hyper_channels: int, coarse_channels: int, channels: int) -> None:
+        super().__init__()
+        self.up_coarse = nn.Linear(hyper_channels, 8 * coarse_channels)
+        self.coarse = VolumeContextBlock(coarse_channels)
+        self.up_fine = nn.Linear(coarse_channels, 8 * channels)
+        self.bias = QualityVector(channels)
+        self.fine = VolumeContextBlock(channels)
+
+    def forward(self, z_hat: Tensor, quality: Tensor, periodic: Tensor) -> Tensor:
+        """Maps quantised z and qualities ``(B,)`` to features ``(B, 4*zd, 4*zh, 4*zw, C)``."""
+        x = self.coarse(unfold(self.up_coarse(z_hat), 2), periodic)
+        x = unfold(self.up_fine(x), 2)
+        return self.fine(x + self.bias(quality)[:, None, None, None, :], periodic)
