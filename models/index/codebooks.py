@@ -135,7 +135,10 @@ class CodeBooks(nn.Module):
             book: ``(B,)`` int64, the number of each picture's book.
         """
         with torch.autocast(features.device.type, enabled=False):
-            heads, biases = self.heads[book], self.head_biases[book]
+            # A product rather than an index, whose gradient would have to be scattered.
+            choice = (book[:, None] == torch.arange(len(self.books), device=book.device)).float()
+            heads = (choice @ self.heads.flatten(1)).view(-1, *self.heads.shape[1:])
+            biases = choice @ self.head_biases
             found = torch.einsum("bhwc,bdc->bhwd", features.float(), heads) + biases[:, None, None]
             directions = unit_vectors(found)
             codes = unit_vectors(self.directions)
