@@ -39,6 +39,9 @@ _FAMILIES = {
     "image": _Family(
         CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
     ),
+    "index": _Family(
+        CodecId.INDEX, "latentpress.codecs.index:IndexCodec", "latentpress.codecs.index_payload:describe"
+    ),
 }
 
 
