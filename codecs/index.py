@@ -114,8 +114,8 @@ class IndexCodec(Codec):
     ::
 
         picture -> pad to 16 -> encoder -> nearest codes -> indices --+
-                            -> local entropy -> router -> map --------+-> integer prior, range coder -> packets
-        packets -> range coder, integer prior -> map, indices ---+--> decoder -> crop -> picture
+                            -> local entropy -> router -> map --------+-> integer prior, range coder -> bytes
+        bytes -> range coder, integer prior -> map, indices -----+--> decoder -> crop -> picture
         lost packets -> prior predicts their indices ------------+
 
     Args:
@@ -245,11 +245,12 @@ class IndexCodec(Codec):
 
     def send(self, header: IndexHeader, grains: GrainMap, indexes: GrainIndexes) -> bytes:
         """Codes a map and its indices to a payload."""
-        split, fine = grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy()
         levels = (header.split_level, header.fine_level)
+        shape = _cells(header)
+        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
         if header.packets == 1:
             sender = Sender()
-            code_map(sender, self._tables, levels, split.shape, (split, fine))
+            code_map(sender, self._tables, levels, shape, bits)
             self._coder.code(sender, grains, header.book, indexes)
             return Body(header, sender.checksum, sender.finish()).to_bytes()
         code_packet = self._coder.packet_coder(grains, header.book, header.packets)
@@ -257,7 +258,7 @@ class IndexCodec(Codec):
         for number in range(header.packets):
             sender = Sender()
             if number < map_copies(header.packets):
-                code_map(sender, self._tables, levels, split.shape, (split, fine))
+                code_map(sender, self._tables, levels, shape, bits)
             code_packet(sender, number, indexes, True)
             body = Body(header, sender.checksum, sender.finish()).to_bytes()
             framed.append(write_packet(Packet(number, body), self.fingerprint))
@@ -333,9 +334,8 @@ class IndexCodec(Codec):
     def _receive_map(self, receiver: Receiver, header: IndexHeader) -> GrainMap:
         if header.book >= len(self.model.books.books):
             raise CorruptStream(f"there is no book number {header.book}")
-        shape = (-(-header.height // CELL), -(-header.width // CELL))
         levels = (header.split_level, header.fine_level)
-        split, fine = code_map(receiver, self._tables, levels, shape, None)
+        split, fine = code_map(receiver, self._tables, levels, _cells(header), None)
         return GrainMap(*(torch.from_numpy(bits)[None].to(self.device) for bits in (split, fine)))
 
     @torch.inference_mode()
@@ -418,21 +418,27 @@ class _Trials:
         """
         if not 0 < limit < math.inf:
             raise ValueError(f"a target must be positive and finite, got {limit}")
-        for book in range(self._codec.model.books.full, -1, -1):
-            smallest = self.at(Setting(book, 0.0, 0.0))
-            if len(smallest) <= limit:
-                break
-        else:
+        book = self._codec.model.books.full
+        unsplit = self.at(Setting(book, 0.0, 0.0))
+        while len(unsplit) > limit and book > 0:
+            book -= 1
+            unsplit = self.at(Setting(book, 0.0, 0.0))
+        if len(unsplit) > limit:
             raise ValueError(
-                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(smallest)}"
+                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(unsplit)}"
             )
 
         def trial(step: int) -> bytes:
-            return smallest if step == 0 else self.at(_setting_of_detail(book, step / _DETAIL_STEPS))
+            return unsplit if step == 0 else self.at(_setting_of_detail(book, step / _DETAIL_STEPS))
 
         found = QualitySearch(trial, len, _DETAIL_STEPS).at_most(limit)
         assert found is not None
         return found
+
+
+def _cells(header: IndexHeader) -> tuple[int, int]:
+    """Rows and columns of cells."""
+    return -(-header.height // CELL), -(-header.width // CELL)
 
 
 def _setting_of_detail(book: int, detail: float) -> Setting:

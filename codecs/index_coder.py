@@ -152,7 +152,7 @@ class IndexCoder:
             if bool(grains.fine.any()):
                 features.append(self.prior.fine_features(nothing.fine, grains, features[1]))
         members = [
-            torch.from_numpy(packet_map(*grain.mask.shape, place, packets)).to(device)
+            torch.from_numpy(packet_map(grain.mask.shape[0], grain.mask.shape[1], place, packets)).to(device)
             for place, grain in enumerate(self._grains(grains, book))
         ]
 
@@ -204,7 +204,7 @@ class IndexCoder:
         needed_below: bool,
     ) -> Tensor:
         """Codes one granularity into ``known``; returns its features with all of it known, if needed."""
-        steps = step_map(*grain.mask.shape, device=known.device)
+        steps = step_map(grain.mask.shape[0], grain.mask.shape[1], known.device)
         for step in range(STEPS):
             now = grain.mask & (steps == step)
             if not bool(now.any()):

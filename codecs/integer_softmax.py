@@ -64,7 +64,7 @@ def frequencies_of(logits: NDArray[np.float64]) -> NDArray[np.int64]:
     # Beyond 31 halvings nothing is left, and larger shifts are undefined.
     shifts = np.minimum(below >> FRACTION_BITS, WEIGHT_BITS + 1)
     weights = power_table()[below & (_STEPS - 1)] >> shifts
-    result = 1 + weights * (TOTAL - slots) // weights.sum(axis=1, keepdims=True)
+    result: NDArray[np.int64] = 1 + weights * (TOTAL - slots) // weights.sum(axis=1, keepdims=True)
     largest = values.argmax(axis=1)
     result[np.arange(len(result)), largest] += TOTAL - result.sum(axis=1)
     return result

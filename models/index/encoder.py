@@ -62,6 +62,7 @@ class IndexEncoder(nn.Module):
         code_channels: int,
     ) -> None:
         super().__init__()
+        self.coarse_channels = coarse_channels
         self.stem = nn.Linear(3 * FINE * FINE, fine_channels)
         self.fine_blocks = nn.Sequential(*(DepthConvBlock(fine_channels) for _ in range(fine_depth)))
         self.to_medium = Downsample(fine_channels, medium_channels)

@@ -116,11 +116,10 @@ def build_index_model(
     parts = build_index_network(**network)
     prior = {name: value for name, value in locals().items() if name.startswith("prior_")}
     widths = {name.removeprefix("prior_"): value for name, value in prior.items()}
-    coarse_width = parts.encoder.heads[0].in_features
     codes, code_channels = parts.config["codes"], parts.config["code_channels"]
     model = IndexModel(
         parts.encoder,
-        CodeBooks(codes, code_channels, coarse_width),
+        CodeBooks(codes, code_channels, parts.encoder.coarse_channels),
         parts.decoder,
         IndexPrior(codes, **widths),
     )
