@@ -119,7 +119,7 @@ class TestQuality:
 
 
 class TestTargets:
-    @pytest.mark.parametrize("target", [290, 300, 400, 511, 700, 1000, 1400])
+    @pytest.mark.parametrize("target", [300, 330, 400, 511, 700, 1000, 1400])
     @pytest.mark.parametrize("metadata", [None, {"icc": b"profile" * 5}])
     def test_bytes(self, tiny_codec, picture, target, metadata):
         """Never more than asked for, and one step of quality more would be."""
