@@ -48,8 +48,8 @@ from latentpress.models.index.granularity import (
     CELL,
     GrainMap,
     fractions_of_detail,
-    patch_entropy,
     route,
+    routing_scores,
 )
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.prior import GrainIndexes
@@ -387,7 +387,7 @@ class _Trials:
         rgb = picture.to(codec.device).expand(3, -1, -1)
         padded = F.pad(rgb[None], (0, -self._width % CELL, 0, -self._height % CELL), mode="replicate")
         image = padded.permute(0, 2, 3, 1).contiguous()
-        self._scores = patch_entropy(image)
+        self._scores = routing_scores(image)
         features = codec.model.encoder.features(image)
         self._coarse_features = features.coarse
         self._medium, self._fine = codec.model.finer_indexes(features)

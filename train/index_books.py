@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from latentpress.models.index.granularity import GrainMap, fractions_of_detail, patch_entropy, route
+from latentpress.models.index.granularity import GrainMap, fractions_of_detail, route, routing_scores
 from latentpress.models.index.model import IndexModel, adopt_network
 from latentpress.models.index.network import build_index_network
 from latentpress.models.index.quantiser import LinearCodebook
@@ -54,7 +54,7 @@ def random_books(quality: Tensor, count: int) -> Tensor:
 def mostly_coarse(image: Tensor) -> GrainMap:
     """Granularities of the lowest rates: half of the pictures all coarse, the others with a few splits."""
     detail = (2 * torch.rand(image.shape[0], device=image.device) - 1).clamp(min=0) * _MOST_DETAIL
-    return route(patch_entropy(image), *fractions_of_detail(detail))
+    return route(routing_scores(image), *fractions_of_detail(detail))
 
 
 class IndexBooksTraining(lightning.LightningModule):

@@ -15,8 +15,8 @@ from latentpress.models.index.granularity import (
     GrainMap,
     PatchEntropy,
     fractions_of_detail,
-    patch_entropy,
     route,
+    routing_scores,
 )
 from latentpress.models.index.network import IndexNetwork
 from latentpress.train.cuda_graph import GraphedBackward
@@ -61,7 +61,7 @@ def random_grains(image: Tensor, quality: Tensor, all_coarse: float) -> GrainMap
         quality: ``(B,)`` in [0, 100]; what is above ``all_coarse`` becomes the detail.
         all_coarse: Fraction of the qualities for which every cell is coarse.
     """
-    scores = patch_entropy(image)
+    scores = routing_scores(image)
     # Noise makes maps of other routers, and of losses, familiar to the decoder.
     amount = _ENTROPY_NOISE * torch.rand_like(quality)[:, None, None] ** 3
     scores = PatchEntropy(*(s + amount * torch.randn_like(s) for s in scores))

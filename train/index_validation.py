@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentpress.models.index.granularity import GrainMap, fractions_of_detail, patch_entropy, route
+from latentpress.models.index.granularity import GrainMap, fractions_of_detail, route, routing_scores
 from latentpress.models.index.model import IndexModel
 from latentpress.models.index.network import IndexNetwork
 from latentpress.train.index_prior_loss import blind_bits, schedule_bits
@@ -86,7 +86,7 @@ class Validation:
 
 def _grains(target: Tensor, detail: float) -> GrainMap:
     fractions = fractions_of_detail(torch.tensor([detail], device=target.device))
-    return route(patch_entropy(target), *fractions)
+    return route(routing_scores(target), *fractions)
 
 
 class IndexValidation(Validation):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 CELL = 16
 """Side of a cell, in pixels."""
@@ -122,6 +123,25 @@ def patch_entropy(image: Tensor) -> PatchEntropy:
     b, rows, columns, bins = quarters.shape
     cells = quarters.view(b, rows // 2, 2, columns // 2, 2, bins).sum(dim=(2, 4))
     return PatchEntropy(histogram_entropy(cells), histogram_entropy(quarters))
+
+
+def routing_scores(image: Tensor) -> PatchEntropy:
+    """What the router goes by: local entropy, made coherent so that the map is cheap to code.
+
+    Quarters take half of their cell's entropy into account, and everything half of the mean around it. Maps
+    of Kodak's pictures cost a quarter less than with entropies alone (docs/index-codecs.md).
+
+    Args:
+        image: ``(B, H, W, 3)`` in [0, 1], H and W multiples of 16.
+    """
+    found = patch_entropy(image)
+    quarters = found.quarters + 0.5 * repeat_positions(found.cells, 2)
+    return PatchEntropy(_coherent(found.cells), _coherent(quarters))
+
+
+def _coherent(scores: Tensor) -> Tensor:
+    padded = F.pad(scores[:, None], (1, 1, 1, 1), mode="replicate")
+    return 0.5 * scores + 0.5 * F.avg_pool2d(padded, 3, 1)[:, 0]
 
 
 def _largest(scores: Tensor, count: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from latentpress.codecs.index_payload import read_body, split_packets
 from latentpress.codecs.index_repair import RepairedPicture
 from latentpress.codecs.registry import inspect, read_metadata
 from latentpress.codecs.weights import WeightFile
-from latentpress.models.index.granularity import patch_entropy, route
+from latentpress.models.index.granularity import route, routing_scores
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_the_decoder_has_the_encoders_indices(codec, picture, quality, packets) 
     x = picture(48, 80)
     setting = setting_of_quality(quality, codec.model.books.full)
     image = (x.float() / 255).permute(1, 2, 0)[None].contiguous()
-    grains = route(patch_entropy(image), torch.tensor([setting.split]), torch.tensor([setting.fine]))
+    grains = route(routing_scores(image), torch.tensor([setting.split]), torch.tensor([setting.fine]))
     book = torch.tensor([setting.book])
     with torch.inference_mode():
         expected = codec.model.synthesise(codec.model.analyse(image, book), grains, book)[0]

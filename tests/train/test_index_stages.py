@@ -3,11 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from latentpress.codecs.card import read_card
+from latentpress.codecs.grain_map_coder import TABLES_EACH, code_map, levels_of, tables_from_counts
+from latentpress.codecs.registry import inspect, load, weights_for
+from latentpress.codecs.symbol_channel import Sender
+from latentpress.models.index.granularity import route, routing_scores
 from latentpress.models.index.model import build_index_model
 from latentpress.train.cli import main
+from latentpress.train.data.images import read_rgb
+from latentpress.train.export_index import main as export
+from latentpress.train.fit_grain_tables import fit_grain_tables, pictures_below
 from latentpress.train.index_books import random_books
 from latentpress.train.index_checkpoint import load_network, read_checkpoint
 
@@ -112,3 +121,38 @@ def test_other_settings_are_refused(checkpoints) -> None:
 def test_books_are_drawn_evenly() -> None:
     found = random_books(torch.linspace(0, 99.9, 700), 7).bincount()
     assert found.tolist() == pytest.approx([100] * 7, abs=1)
+
+
+def test_export_writes_weights_and_card(checkpoints, photographs, tmp_path, capsys) -> None:
+    out = tmp_path / "index.safetensors"
+    arguments = ["--checkpoint", str(checkpoints["index-4-prior"]), "--out", str(out), "--most", "2"]
+    arguments += ["--photographs", str(photographs), "--training-data", "noise", "--training", "two steps"]
+    export(arguments)
+    card = read_card(out)
+    assert card.family == "index"
+    assert card.lambda_range is None
+    assert card.bytes == out.stat().st_size
+    assert card.codebook.codes == 64
+    assert 1 <= card.codebook.perplexity <= card.codebook.used <= 64
+    assert "codes in use" in capsys.readouterr().out
+    codec = load(out)
+    assert codec.fingerprint.hex() == card.fingerprint
+    picture = torch.from_numpy(read_rgb(photographs / "p0.png").copy()).permute(2, 0, 1)
+    data = codec.compress(picture)
+    assert codec.decompress(data).shape == picture.shape
+    assert weights_for(inspect(data)) == "index"
+
+
+def test_fitted_tables_are_cheaper_than_guessed_ones(photographs) -> None:
+    pictures = list(pictures_below(photographs, 9))
+    fitted, guessed = fit_grain_tables(pictures), tables_from_counts(np.zeros((2 * TABLES_EACH, 2)))
+    grains = route(
+        routing_scores(pictures[0][None, :80, :96].float() / 255), torch.tensor([0.4]), torch.tensor([0.4])
+    )
+    bits = grains.split[0].numpy(), grains.fine[0].numpy()
+    sizes = []
+    for tables in (fitted, guessed):
+        sender = Sender()
+        code_map(sender, tables, levels_of(*bits), (5, 6), bits)
+        sizes.append(len(sender.finish()))
+    assert sizes[0] <= sizes[1]
