@@ -13,16 +13,18 @@ decoded in any order and without each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentpress.codecs.integer_softmax import frequencies_of
 from latentpress.codecs.symbol_channel import SymbolChannel
 from latentpress.models.entropy.fixed_point import FixedPointLinear
+from latentpress.models.entropy.sparse import WORTHWHILE, Positions, grown, run_blocks
 from latentpress.models.index.codebooks import GROUP, Book
 from latentpress.models.index.granularity import GrainMap
 from latentpress.models.index.prior import STEPS, UNKNOWN, GrainIndexes, GroupedHead, IndexPrior, step_map
@@ -67,6 +69,45 @@ def packet_map(height: int, width: int, grain: int, packets: int) -> NDArray[np.
     return place * packets >> 16
 
 
+class _Features:
+    """Features of one granularity, as far as they are needed.
+
+    Args:
+        embed: Indices known so far to what is known at every position, ``(1, H, W, C)``.
+        above: What comes from the coarser granularity, ``(1, H, W, C)``; None for nothing.
+        blocks: Of the prior.
+        needed: ``(H, W)`` bool, where features will be asked for.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Tensor], Tensor],
+        above: Tensor | None,
+        blocks: torch.nn.Sequential,
+        needed: Tensor,
+    ) -> None:
+        self._embed = embed
+        self._above = above
+        self._blocks = blocks
+        active = grown(needed, len(blocks))
+        sparse = float(active.float().mean()) < WORTHWHILE
+        self._positions = Positions(active) if sparse else None
+
+    def __call__(self, known: Tensor) -> Tensor:
+        """Features ``(1, H, W, C)``, right wherever they are needed, anything elsewhere."""
+        x = self._embed(known)
+        if self._above is not None:
+            x = x + self._above
+        if self._positions is None:
+            result: Tensor = self._blocks(x)
+            return result
+        blocks: Any = self._blocks
+        x[0].flatten(0, 1)[self._positions.index] = run_blocks(
+            blocks, self._positions.take(x), self._positions
+        )
+        return x
+
+
 class IndexCoder:
     """Codes indices with an integer prior; the same for encoder and decoder.
 
@@ -96,35 +137,16 @@ class IndexCoder:
         Raises:
             StreamError: When receiving, the words cannot be decoded.
         """
-        device = grains.split.device
-        number = torch.tensor([book], device=device)
         known = unknown_indexes(grains)
-        coarse, medium, fine = self._grains(grains, book)
-        with torch.autocast(device.type, enabled=False):
-            above = self._code_grain(
-                channel,
-                coarse,
-                known.coarse,
-                None if indexes is None else indexes.coarse,
-                lambda now: self.prior.coarse_features(now, grains, number),
-                bool(grains.split.any()),
-            )
-            above = self._code_grain(
-                channel,
-                medium,
-                known.medium,
-                None if indexes is None else indexes.medium,
-                lambda now: self.prior.medium_features(now, grains, above),
-                bool(grains.fine.any()),
-            )
-            self._code_grain(
-                channel,
-                fine,
-                known.fine,
-                None if indexes is None else indexes.fine,
-                lambda now: self.prior.fine_features(now, grains, above),
-                False,
-            )
+        above: Tensor | None = None
+        with torch.autocast(grains.split.device.type, enabled=False):
+            for place, grain in enumerate(self._grains(grains, book)):
+                features = self._features(place, grains, book, above)
+                sent = None if indexes is None else indexes[place]
+                self._code_grain(channel, grain, known[place], sent, features)
+                if not self._goes_on(place, grains):
+                    break
+                above = features(known[place])
         return known
 
     @torch.inference_mode()
@@ -143,14 +165,14 @@ class IndexCoder:
             to send them; when receiving it fills in the packet's.
         """
         device = grains.split.device
-        number = torch.tensor([book], device=device)
         nothing = unknown_indexes(grains)
+        features: list[Tensor] = []
         with torch.autocast(device.type, enabled=False):
-            features = [self.prior.coarse_features(nothing.coarse, grains, number)]
-            if bool(grains.split.any()):
-                features.append(self.prior.medium_features(nothing.medium, grains, features[0]))
-            if bool(grains.fine.any()):
-                features.append(self.prior.fine_features(nothing.fine, grains, features[1]))
+            for place, index in enumerate(nothing):
+                above = features[-1] if features else None
+                features.append(self._features(place, grains, book, above)(index))
+                if not self._goes_on(place, grains):
+                    break
         members = [
             torch.from_numpy(packet_map(grain.mask.shape[0], grain.mask.shape[1], place, packets)).to(device)
             for place, grain in enumerate(self._grains(grains, book))
@@ -187,6 +209,35 @@ class IndexCoder:
             found.append(_most_probable(fine, x, indexes.fine))
         return GrainIndexes(*found)
 
+    def _features(self, place: int, grains: GrainMap, book: int, above: Tensor | None) -> _Features:
+        """Features of a granularity, right where it has indices and where the next finer one looks."""
+        needed = (grains.coarse_mask(), grains.medium_mask(), grains.fine_mask())[place][0]
+        prior = self.prior
+        if place == 0:
+            number = torch.tensor([book], device=needed.device)
+            everywhere = torch.ones_like(needed)
+            return _Features(
+                lambda known: prior.embed_coarse(known, grains, number), None, prior.coarse_blocks, everywhere
+            )
+        assert above is not None
+        if place == 1:
+            below = grown(grains.fine_mask()[0], len(prior.fine_blocks))
+            looked_at = F.max_pool2d(below[None, None].float(), 2)[0, 0] > 0
+            return _Features(
+                lambda known: prior.embed_medium(known, grains),
+                prior.to_medium(above),
+                prior.medium_blocks,
+                needed | looked_at,
+            )
+        return _Features(
+            lambda known: prior.embed_fine(known, grains), prior.to_fine(above), prior.fine_blocks, needed
+        )
+
+    @staticmethod
+    def _goes_on(place: int, grains: GrainMap) -> bool:
+        """Whether there are indices finer than those of a granularity."""
+        return (place == 0 and bool(grains.split.any())) or (place == 1 and bool(grains.fine.any()))
+
     def _grains(self, grains: GrainMap, book: int) -> tuple[_Grain, _Grain, _Grain]:
         return (
             _Grain(self.prior.coarse_head, grains.coarse_mask()[0], self.prior.books[book]),
@@ -200,23 +251,20 @@ class IndexCoder:
         grain: _Grain,
         known: Tensor,
         indexes: Tensor | None,
-        features_of: Callable[[Tensor], Tensor],
-        needed_below: bool,
-    ) -> Tensor:
-        """Codes one granularity into ``known``; returns its features with all of it known, if needed."""
+        features: _Features,
+    ) -> None:
+        """Codes one granularity into ``known``."""
         steps = step_map(grain.mask.shape[0], grain.mask.shape[1], known.device)
         for step in range(STEPS):
             now = grain.mask & (steps == step)
             if not bool(now.any()):
                 continue
-            seen = features_of(known)[0]
-            if indexes is not None:
-                values = indexes[0]
-                self._code_positions(channel, grain, seen, now, values, True)
-                known[0] = torch.where(now, values, known[0])
-            else:
+            seen = features(known)[0]
+            if indexes is None:
                 self._code_positions(channel, grain, seen, now, known[0], False)
-        return features_of(known) if needed_below else known
+            else:
+                self._code_positions(channel, grain, seen, now, indexes[0], True)
+                known[0] = torch.where(now, indexes[0], known[0])
 
     def _code_positions(
         self,

@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,11 +151,15 @@ def _at_rate(
     data = codec.compress(pixels, target_bpp=rate)
     yield _row(name, rate, "index", data, codec.decompress(data), pixels, found)
     for rival in rivals:
-        encoded = cache(lambda setting, rival=rival: rival.encode(pixels, setting))
-        setting = around(lambda s, encoded=encoded: len(encoded(s)), 0, rival.highest, len(data))[0]
+        encoded = cache(partial(rival.encode, pixels))
+        setting = around(partial(_size, encoded), 0, rival.highest, len(data))[0]
         if len(encoded(setting)) <= TOLERANCE * len(data):
             decoded = rival.decode(encoded(setting), (pixels.shape[1], pixels.shape[2]))
             yield _row(name, rate, rival.name, encoded(setting), decoded, pixels, found)
+
+
+def _size(encoded: Callable[[int], bytes], setting: int) -> int:
+    return len(encoded(setting))
 
 
 def _row(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentpress.scripts.batch import Batch, add_batch_arguments, is_batch, run_batch
-from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, positive_int
-from latentpress.scripts.failures import run_each
+from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, open_codec, positive_int
+from latentpress.scripts.failures import run_each, warn
 from latentpress.scripts.file_io import (
     STANDARD,
     Task,
@@ -19,6 +20,11 @@ from latentpress.scripts.file_io import (
     write_bytes,
 )
 from latentpress.scripts.progress import progress_bar
+
+if TYPE_CHECKING:
+    from latentpress import Limits
+
+REPAIRING_CODEC = "index"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="format of outputs that -o does not name: .png .jpg .webp .tiff .avif (default: .png)",
     )
     parser.add_argument("--codec", help="weights to use instead of those that each file names")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="restore what is left of damaged files of several packets, and say what was lost",
+    )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument(
         "--max-pixels", type=positive_int, metavar="N", help="refuse larger pictures before decoding them"
@@ -90,11 +101,13 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     if task.target != STANDARD:
         suffix = format_of(task.target)
     data = read_bytes(task.source)
-    header = latentpress.inspect(data)
     limits = (
         latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
     )
-    codec = shelf.get(header)
+    if args.repair and not _is_whole(data):
+        _repair(task, data, suffix, limits, args)
+        return
+    codec = shelf.get(latentpress.inspect(data))
     start = time.perf_counter()
     with progress_bar(str(task)) as progress:
         pixels = codec.decompress(data, limits=limits, progress=progress)
@@ -102,4 +115,36 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     metadata = {} if args.strip else read_metadata(data)
     write_bytes(task.target, picture_bytes(pixels, suffix, metadata), args.force)
     _, height, width = pixels.shape
+    print_result(task, f"{width} x {height}  {seconds:.2f} s")
+
+
+def _is_whole(data: bytes) -> bool:
+    import latentpress
+
+    try:
+        latentpress.inspect(data)
+    except latentpress.StreamError:
+        return False
+    return True
+
+
+def _repair(task: Task, data: bytes, suffix: str, limits: Limits, args: argparse.Namespace) -> None:
+    """Restores a damaged file of the index codec, whose header may be among what is lost."""
+    from latentpress.codecs.index import IndexCodec
+    from latentpress.scripts.pictures import picture_bytes
+
+    codec = open_codec(args.codec or REPAIRING_CODEC, args)
+    if not isinstance(codec, IndexCodec):
+        raise ValueError(f"the codec {codec.name} cannot repair files")
+    start = time.perf_counter()
+    picture, report = codec.decompress(data, repair=True, limits=limits)
+    seconds = time.perf_counter() - start
+    lost = ", ".join(map(str, report.lost_packets)) or "none"
+    warn(
+        str(task),
+        f"lost packets: {lost} of {report.packets}; {report.lost_indexes} of {report.indexes} indices were "
+        f"predicted, {100 * float(report.region.float().mean()):.1f} % of the picture",
+    )
+    write_bytes(task.target, picture_bytes(picture, suffix, {}), args.force)
+    _, height, width = picture.shape
     print_result(task, f"{width} x {height}  {seconds:.2f} s")

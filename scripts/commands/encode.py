@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from latentpress.scripts.batch import PICTURES, Batch, add_batch_arguments, is_batch, run_batch
 from latentpress.scripts.codec_access import (
     add_machine_arguments,
+    check_options,
     open_codec,
     positive_float,
     positive_int,
@@ -47,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--psnr", type=positive_float, metavar="D", help="PSNR of each picture, dB")
     parser.add_argument(
         "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
+    )
+    parser.add_argument(
+        "--packets",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="divide each file into N packets that can be decoded without each other (codec index)",
     )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
@@ -118,6 +126,9 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     for note in picture.notes:
         warn(str(task), note)
     options = rate_options(args)
+    if args.packets > 1:
+        options["packets"] = args.packets
+    check_options(codec, options)
     if picture.metadata and not args.strip:
         options["metadata"] = picture.metadata
     start = time.perf_counter()
