@@ -60,8 +60,9 @@ def check_options(codec: Codec, options: Mapping[str, object]) -> None:
         ValueError: It has no such option.
     """
     known = inspect.signature(codec.compress).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     unknown = [name.replace("target_", "") for name in options if name not in known]
-    if unknown:
+    if unknown and not takes_any:
         raise ValueError(f"the codec {codec.name} has no --{unknown[0]}")
 
 
