@@ -65,7 +65,8 @@ def random_grains(image: Tensor, quality: Tensor, all_coarse: float) -> GrainMap
     # Noise makes maps of other routers, and of losses, familiar to the decoder.
     amount = _ENTROPY_NOISE * torch.rand_like(quality)[:, None, None] ** 3
     scores = PatchEntropy(*(s + amount * torch.randn_like(s) for s in scores))
-    detail = ((quality / 100 - all_coarse) / (1 - all_coarse)).clamp(0, 1)
+    # More of the low rates, as in the codec's qualities.
+    detail = ((quality / 100 - all_coarse) / (1 - all_coarse)).clamp(0, 1) ** 1.5
     split, fine = fractions_of_detail(detail)
     return route(scores, split, fine ** (4 ** (torch.rand_like(fine) - 0.5)))
 
@@ -93,7 +94,7 @@ class IndexTraining(lightning.LightningModule):
         network: IndexNetwork,
         lr: float = 1e-3,
         codebook_weight: float = 0.05,
-        evenness_weight: float = 0.1,
+        evenness_weight: float = 0.3,
         all_coarse: float = 0.3,
         absolute_error: float = 0.5,
         squared_error: float = 4.0,

@@ -19,6 +19,7 @@ class PatchDiscriminator(nn.Module):
         channels: Width of the first layer, a multiple of 8; the others have twice and four times as many.
 
     Example:
+        >>> import torch
         >>> PatchDiscriminator(8)(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 1, 7, 7])
     """

@@ -50,7 +50,7 @@ def measures() -> tuple[dict[str, Measure], dict[str, str]]:
     }
     skipped: dict[str, str] = {}
     for name in _PIQ:
-        if importlib.util.find_spec("piq") is None:
+        if not _installed("piq"):
             skipped[name] = "piq is not installed"
         else:
             found[name] = _of_piq(getattr(_piq_module(name), name))
@@ -68,10 +68,17 @@ def _of_piq(function: Callable[..., Tensor]) -> Measure:
     return lambda x, y: float(function(y.clamp(0, 1), x))
 
 
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # an empty stand-in, as other parts of a program may make
+        return False
+
+
 def _missing(files: tuple[str, ...]) -> str | None:
     """Why a measure with trained weights cannot run; None if it can."""
     for package in ("piq", "torchvision"):
-        if importlib.util.find_spec(package) is None:
+        if not _installed(package):
             return f"{package} is not installed"
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     absent = [name for name in files if not (folder / name).is_file()]
@@ -83,7 +90,7 @@ def _piq_module(name: str) -> Any:
 
     Only piq's measures with trained weights use torchvision, but its package imports them all.
     """
-    if "piq" not in sys.modules and importlib.util.find_spec("torchvision") is None:
+    if "piq" not in sys.modules and not _installed("torchvision"):
         spec = importlib.util.find_spec("piq")
         assert spec is not None
         package = types.ModuleType("piq")
