@@ -2,6 +2,7 @@
 # make test       install what is needed and run every check
 # make core       decode in an environment with only the core dependencies and numpy 2
 # make benchmark  install the peers too and print speeds as ratios to them
+# make docs       build the documentation as a site, every link checked, in build/site
 # make format     put the code into the form that the checks ask for
 # make clean      remove everything that these targets made
 #
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check --no-input install -q
 
 .DEFAULT_GOAL := help
-.PHONY: help venv peers demo test lint format core benchmark clean build/typed
+.PHONY: help venv peers demo test lint format core benchmark docs clean build/typed
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -53,6 +54,10 @@ demo: venv
 
 benchmark: peers
 	$(BIN)/python -m latentpress.scripts.benchmark
+
+docs: venv
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 test: lint
 	$(BIN)/python -m pytest

@@ -135,7 +135,10 @@ class ModelCard:
         Raises:
             ValueError: The text is not the JSON of a card, or a field is missing or unknown.
         """
-        content = json.loads(text)
+        try:
+            content = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("not a model card of latentpress: it is nested too deeply") from error
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"not a model card of latentpress: its format is not {FORMAT!r}")
         try:
@@ -146,9 +149,12 @@ class ModelCard:
             measurements = tuple(_measurement(m) for m in content.pop("measurements"))
             use = content.pop("codebook", None)
             codebook = None if use is None else CodebookUse(**use)
-            return cls(**content, lambda_range=lambda_range, measurements=measurements, codebook=codebook)
-        except (KeyError, TypeError) as error:
+            card = cls(**content, lambda_range=lambda_range, measurements=measurements, codebook=codebook)
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a complete model card: {error}") from error
+        if not isinstance(card.config, Mapping):
+            raise ValueError(f"not a complete model card: its config is {type(card.config).__name__}")
+        return card
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -174,7 +180,9 @@ def card_path(weights: str | Path) -> Path:
     return Path(weights).with_suffix(".json")
 
 
-def _measurement(content: Mapping[str, Any]) -> Measurement:
+def _measurement(content: Any) -> Measurement:
+    if not isinstance(content, Mapping):
+        raise TypeError(f"a measurement is {type(content).__name__}")
     rest = {name: value for name, value in content.items() if name not in ("points", "bd_rate")}
     points = tuple(RatePoint(**point) for point in content["points"])
     return Measurement(

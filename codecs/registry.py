@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from latentpress.codecs.base import Codec, Header, SectionInfo
 from latentpress.codecs.bitstream import (
@@ -15,28 +15,15 @@ from latentpress.codecs.bitstream import (
     read_container,
 )
 from latentpress.codecs.card import card_path, read_card
+from latentpress.codecs.extension import Family, extension_families, extension_weights, split_name
 from latentpress.codecs.weights import read_weight_file, shipped_weights
 
 if TYPE_CHECKING:
     import torch
 
 
-class _Family(NamedTuple):
-    """Where the code of a codec family is. Named, not imported, because most programs need one family only.
-
-    Attributes:
-        codec_id: Registered number in its streams; families whose payloads begin alike may share one.
-        codec: ``module:class``, made from a weight file and a device.
-        describe: ``module:function``, from a payload and limits to what the codec wrote about the content.
-    """
-
-    codec_id: CodecId
-    codec: str
-    describe: str
-
-
 _FAMILIES = {
-    "image": _Family(
+    "image": Family(
         CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
     ),
     "index": _Family(
@@ -46,13 +33,13 @@ _FAMILIES = {
 
 
 def available() -> tuple[str, ...]:
-    """Names of the weights that come with the library, for :func:`load`.
+    """Names of the weights that come with the library or with installed codecs, for :func:`load`.
 
     Example:
         >>> "image" in available()
         True
     """
-    return tuple(shipped_weights())
+    return tuple(_all_weights())
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
@@ -76,15 +63,20 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
         raise ValueError(f"unknown device {str(device)!r}: {error}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {str(device)!r} was asked for, torch sees {torch.cuda.device_count()} GPUs")
-    shipped = shipped_weights()
-    looks_like_path = Path(name).suffix == ".safetensors"
-    if str(name) not in shipped and not looks_like_path:
-        raise ValueError(f"unknown codec {str(name)!r}: available are {', '.join(shipped) or 'none'}")
-    weights = read_weight_file(shipped.get(str(name), Path(name)))
-    family = _FAMILIES.get(weights.family)
+    weights = read_weight_file(_weights_path(str(name)))
+    family = _FAMILIES.get(weights.family) or extension_families(weights.family).get(weights.family)
     if family is None:
         raise ValueError(f"this version has no codec for weights of the family {weights.family!r}")
-    codec: Codec = _imported(family.codec)(weights, device)
+    try:
+        codec: Codec = _imported(family.codec)(weights, device)
+    except (TypeError, KeyError, AttributeError, ArithmeticError, AssertionError) as error:
+        # Networks trust the arguments they are built with; here those come from a file.
+        raise ValueError(f"{name} does not fit the family {weights.family!r}: {error}") from error
+    except RuntimeError as error:
+        # Subclasses and GPUs tell of the machine; plain ones on a CPU of shapes that do not fit.
+        if type(error) is not RuntimeError or device.type != "cpu":
+            raise
+        raise ValueError(f"{name} does not fit the family {weights.family!r}: {error}") from error
     return codec
 
 
@@ -98,7 +90,8 @@ def weights_for(header: Header) -> str:
         The name of the weights with the stream's fingerprint. If none ship, the codec's name: loading those
         and decoding says which model is missing.
     """
-    for name, path in shipped_weights().items():
+    weights = _all_weights() if header.codec_id == CodecId.EXTENSION else shipped_weights()
+    for name, path in weights.items():
         if card_path(path).is_file() and read_card(path).fingerprint == header.fingerprint:
             return name
     return header.codec
@@ -115,10 +108,15 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
         StreamError: Anything is wrong with the bytes.
     """
     container = read_container(data, limits)
-    describe = next((f.describe for f in _FAMILIES.values() if f.codec_id == container.codec_id), None)
-    parameters = _imported(describe)(container.payload, limits) if describe is not None else {}
+    name, payload = container.codec_id.name.lower(), container.payload
+    if container.codec_id == CodecId.EXTENSION:
+        name, payload = split_name(container)
+        family = extension_families(name).get(name)
+    else:
+        family = next((f for f in _FAMILIES.values() if f.codec_id == container.codec_id), None)
+    parameters = _imported(family.describe)(payload, limits) if family is not None else {}
     return Header(
-        codec=container.codec_id.name.lower(),
+        codec=name,
         codec_id=int(container.codec_id),
         version=container.version,
         fingerprint=container.fingerprint.hex(),
@@ -141,6 +139,27 @@ def read_metadata(data: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, byt
         for kind in (SectionType.ICC, SectionType.EXIF, SectionType.XMP)
     }
     return {name: content for name, content in found.items() if content is not None}
+
+
+def _weights_path(name: str) -> Path:
+    """The weight file of a name, or of a path of one."""
+    # Other packages are only looked at for what is not here.
+    found = shipped_weights().get(name)
+    if found is None and Path(name).suffix == ".safetensors":
+        return Path(name)
+    if found is None:
+        weights = _all_weights()
+        found = weights.get(name)
+        if found is None:
+            raise ValueError(f"unknown codec {name!r}: available are {', '.join(weights) or 'none'}")
+    return found
+
+
+def _all_weights() -> dict[str, Path]:
+    """Paths of weight files by name: those of the library, then those of installed codecs."""
+    shipped = shipped_weights()
+    others = extension_weights(extension_families())
+    return shipped | {name: path for name, path in others.items() if name not in shipped}
 
 
 def _imported(name: str) -> Any:

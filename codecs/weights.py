@@ -20,6 +20,8 @@ from latentpress.codecs.bitstream import FINGERPRINT_BYTES
 FORMAT = "latentpress-weights-1"
 """Names the arithmetic as well: networks that compute otherwise from the same numbers need another format."""
 
+_NUMPY_TYPES = {"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"}
+
 
 @dataclass(frozen=True)
 class WeightFile:
@@ -69,15 +71,25 @@ def read_weight_file(path: str | Path) -> WeightFile:
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            names = list(file.keys())
+            # Whether numpy has bfloat16 depends on what else was imported; here it never has.
+            kinds = {file.get_slice(name).get_dtype() for name in names}
+            if not kinds <= _NUMPY_TYPES:
+                raise ValueError(
+                    f"{path} holds numbers that numpy does not have: {', '.join(kinds - _NUMPY_TYPES)}"
+                )
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a weight file of latentpress (format {metadata.get('format')!r})")
     try:
-        return WeightFile(metadata["family"], json.loads(metadata["config"]), tensors)
-    except (KeyError, ValueError) as error:
+        family, config = metadata["family"], json.loads(metadata["config"])
+    except (KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not say which network it belongs to: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} does not say which network it belongs to: its config is no object")
+    return WeightFile(family, config, tensors)
 
 
 def shipped_weights() -> dict[str, Path]:

@@ -16,12 +16,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from latentpress.codecs.whole_files import remove_abandoned
 from latentpress.scripts.batch_pool import default_threads, run_in_processes, run_on_cluster
 from latentpress.scripts.batch_records import Item, Records, State
 from latentpress.scripts.batch_worker import Outcome, Recipe, failed
 from latentpress.scripts.codec_access import positive_int
 from latentpress.scripts.failures import EXIT_FAILED, PictureError, UsageError, warn
-from latentpress.scripts.file_io import STANDARD, Task, check_target, remove_abandoned
+from latentpress.scripts.file_io import STANDARD, Task, check_target
 from latentpress.scripts.progress import Report, progress_bar
 
 PICTURES = (
@@ -46,6 +47,7 @@ class Batch:
         codec: Shipped weights by name, others by absolute path; None for those that each stream names.
         fingerprint: Of these weights, hexadecimal.
         rate: Name of an argument of `Codec.compress` and its value.
+        effort: 0 to 10.
     """
 
     verb: str
@@ -55,6 +57,7 @@ class Batch:
     codec: str | None = None
     fingerprint: str | None = None
     rate: tuple[str, float] | None = None
+    effort: int = 0
 
 
 @dataclass
@@ -159,6 +162,7 @@ def run_batch(batch: Batch, args: argparse.Namespace) -> int:
         batch.codec,
         batch.fingerprint,
         batch.rate,
+        effort=batch.effort,
         strip=args.strip,
         max_pixels=getattr(args, "max_pixels", None),
         device=args.device,

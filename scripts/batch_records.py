@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
-from latentpress.scripts.file_io import locked
+from latentpress.codecs.whole_files import locked
 
 RECORDS_NAME = ".latentpress-batch.jsonl"
 

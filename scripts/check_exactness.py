@@ -18,6 +18,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentpress.codecs.whole_files import write_whole
+
 if TYPE_CHECKING:
     from latentpress.codecs import Codec
 
@@ -85,7 +87,7 @@ def _encode(picture: str, quality: float, out: str) -> str:
     with Image.open(picture) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     data = _codec.compress(pixels, quality=quality)
-    (Path(out) / f"{Path(picture).stem}-{quality:g}.lpz").write_bytes(data)
+    write_whole(Path(out) / f"{Path(picture).stem}-{quality:g}.lpz", data)
     return str(len(data))
 
 

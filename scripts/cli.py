@@ -41,6 +41,7 @@ VERBS = {
     "verify": Verb("verify", "check compressed files for damage"),
     "eval": Verb("evaluate", "measure a codec on a folder of pictures"),
     "demo": Verb("demo", "compress a photograph and compare with JPEG, WebP and AVIF"),
+    "view": Verb("view", "serve a local page to drop pictures on (needs the extra 'view')"),
     "train": Verb("train", "train a model (needs the extra 'train')"),
 }
 

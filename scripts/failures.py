@@ -14,15 +14,19 @@ EXIT_USAGE = 2
 EXTRAS = {
     "compressai": "train",
     "distributed": "dask",
+    "huggingface_hub": "hub",
     "jsonargparse": "train",
     "lightning": "train",
     "matplotlib": "demo",
+    "onnx": "onnx",
     "pytorch_msssim": "demo",
     "scipy": "demo",
     "skimage": "demo",
+    "starlette": "view",
     "timm": "train",
     "torchmetrics": "train",
     "torchvision": "train",
+    "uvicorn": "view",
 }
 
 Item = TypeVar("Item")

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
+from latentpress.codecs.whole_files import write_whole
 from latentpress.scripts.failures import UsageError
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: files are written without locks there
-    fcntl = None  # type: ignore[assignment]
-
 STANDARD = "-"
-_PART_PREFIX = ".latentpress-"
-_PART_SUFFIX = ".part"
-_HAS_LOCKS: bool = fcntl is not None
-_umask = threading.Lock()
 
 
 class Task(NamedTuple):
@@ -137,19 +125,9 @@ def write_bytes(path: str, data: bytes, force: bool) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    # A link stays a link: what it points to is replaced.
-    final = Path(path).resolve()
-    if final.exists() and not force:
+    if Path(path).exists() and not force:
         raise FileExistsError(f"{path} exists: use --force to replace it")
-    try:
-        if final.exists() and not final.is_file():
-            # A device or a pipe is written to; renaming a file over it would remove it.
-            final.write_bytes(data)
-        else:
-            _replace(final, data)
-    except OSError as error:
-        # What the user named, not the temporary file.
-        raise OSError(error.errno, error.strerror or str(error), path) from error
+    write_whole(path, data)
 
 
 def print_result(task: Task, text: str) -> None:
@@ -163,99 +141,6 @@ def print_result(task: Task, text: str) -> None:
         print(f"standard output  {text}", file=sys.stderr)
     else:
         print(f"{task.target}  {text}")
-
-
-def remove_abandoned(folder: str | Path) -> int:
-    """Removes the unfinished files of processes that have ended.
-
-    A process that writes a file holds a lock on it, which ends with the process. So a file that can be locked
-    has no owner any more. Nothing is removed where there are no locks.
-
-    Args:
-        folder: Where to look, not below it. It need not exist.
-
-    Returns:
-        How many there were.
-    """
-    if not _HAS_LOCKS:
-        return 0
-    count = 0
-    for path in Path(folder).glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
-        # Somebody else may be quicker, may own it, or may not share it with us: all that is no error.
-        with suppress(OSError), open(path, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-            count += 1
-    return count
-
-
-@contextmanager
-def locked(handle: int) -> Iterator[None]:
-    """Waits for a lock on an open file and holds it for the time of a ``with`` block.
-
-    Args:
-        handle: The open file. Where it cannot be locked, the block runs without.
-
-    Yields:
-        Nothing.
-    """
-    if not _HAS_LOCKS:
-        yield
-        return
-    with suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)
-
-
-def _replace(final: Path, data: bytes) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    file, temporary = _open_part(final.parent)
-    try:
-        with file:
-            file.write(data)
-            file.flush()
-            os.chmod(temporary, _usual_mode())
-            if _HAS_LOCKS:
-                os.replace(temporary, final)  # still locked, so nobody takes it for abandoned
-        if not _HAS_LOCKS:
-            os.replace(temporary, final)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _open_part(folder: Path) -> tuple[BinaryIO, str]:
-    """Makes a locked temporary file; see `remove_abandoned`."""
-    while True:
-        handle, path = tempfile.mkstemp(prefix=_PART_PREFIX, suffix=_PART_SUFFIX, dir=folder)
-        # Between making and locking it, a cleaning process may have taken it for abandoned.
-        if _try_lock(handle) and os.path.exists(path):
-            return os.fdopen(handle, "wb"), path
-        os.close(handle)
-
-
-def _try_lock(handle: int) -> bool:
-    """False if somebody else holds the lock; True if we do, or if there are no locks here."""
-    if _HAS_LOCKS:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-    return True
-
-
-def _usual_mode() -> int:
-    """Permissions of a file made with ``open``; temporary files are readable by their owner alone."""
-    with _umask:  # which belongs to the process, and can only be read by setting it
-        mask = os.umask(0)
-        os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _refuse_collisions(tasks: Iterable[Task]) -> None:

@@ -12,15 +12,15 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from latentpress.codecs.bitstream import Limits
+from latentpress.codecs.picture_modes import DEPTH_NOTE, EXIF_PREFIX, UnsupportedMode, metadata_of, to_8_bit
 from latentpress.scripts.exif import upright
 from latentpress.scripts.failures import PictureError
 
@@ -38,7 +38,7 @@ _PILLOW_ERRORS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-_EXIF_PREFIX = b"Exif\0\0"
+_XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 _XMP_TIFF_TAG = 700
 # A decoded picture is what was paid for, so little more may be lost when it is written.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -74,15 +74,6 @@ class Picture(NamedTuple):
     notes: tuple[str, ...]
 
 
-@dataclass
-class _Draft:
-    """A picture on its way to 8-bit grey or RGB."""
-
-    image: Image.Image
-    metadata: dict[str, bytes] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
 def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
     """Decodes the content of a picture file.
 
@@ -103,14 +94,14 @@ def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
     cap = (limits or Limits()).max_pixels
     try:
         with _pillow_capped(cap), Image.open(io.BytesIO(data)) as image:
-            draft = _Draft(image)
-            _note_depth_and_frames(draft)
+            notes = _file_notes(image)
             image.load()
-            draft.image = ImageOps.exif_transpose(image)
-            draft.metadata = _metadata(image.info, draft.image.info)
-            _to_8_bit(draft)
+            turned = ImageOps.exif_transpose(image)
+            converted = to_8_bit(turned, _metadata(image.info, turned.info))
             # np.array copies: tensors must be writable, and the view into Pillow's memory is not.
-            array = np.array(draft.image)
+            array = np.array(converted.image)
+    except UnsupportedMode as error:
+        raise PictureError(str(error)) from None
     except UnidentifiedImageError:
         raise PictureError("not a picture in a format that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -118,7 +109,7 @@ def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
     except (OSError, *_PILLOW_ERRORS) as error:
         raise PictureError(f"the picture cannot be read: {error}") from error
     planes = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-    return Picture(torch.from_numpy(planes), draft.metadata, tuple(draft.notes))
+    return Picture(torch.from_numpy(planes), converted.metadata, (*notes, *converted.notes))
 
 
 def picture_bytes(
@@ -197,78 +188,28 @@ def _pillow_capped(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _note_depth_and_frames(draft: _Draft) -> None:
+def _file_notes(image: Image.Image) -> list[str]:
+    """What is lost that only the file tells, not the image that Pillow makes of it."""
+    notes: list[str] = []
     # Pillow reads 16-bit colour as 8 bits without a word; only the raw mode of the file tells.
-    if any(";16" in str(tile.args) for tile in getattr(draft.image, "tile", [])) or (
-        draft.image.mode.startswith("I")
-    ):
-        draft.notes.append("16 bits a channel were reduced to 8")
-    frames = getattr(draft.image, "n_frames", 1)
-    if frames > 1 and draft.image.format != "MPO":  # the other frames of an MPO are previews and gain maps
-        draft.notes.append(f"only the first of {frames} frames is kept")
+    if not image.mode.startswith("I") and any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
+        notes.append(DEPTH_NOTE)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # the other frames of an MPO are previews and gain maps
+        notes.append(f"only the first of {frames} frames is kept")
+    return notes
 
 
 def _metadata(stored: Mapping[Any, Any], turned: Mapping[Any, Any]) -> dict[str, bytes]:
     """Picks what is kept from Pillow's notes on the stored picture and on the one turned upright."""
-    found: dict[str, bytes] = {}
-    if icc := stored.get("icc_profile"):
-        found["icc"] = bytes(icc)
-    if exif := stored.get("exif"):
-        found["exif"] = upright(bytes(exif).removeprefix(_EXIF_PREFIX))
+    found = metadata_of(stored)
+    if exif := found.get("exif"):
+        found["exif"] = upright(exif)
     # Of XMP the turned one: Pillow has taken the orientation out.
-    if xmp := turned.get("xmp") or turned.get("XML:com.adobe.xmp"):
-        found["xmp"] = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    found.pop("xmp", None)
+    if xmp := metadata_of({name: turned.get(name) for name in _XMP_KEYS}):
+        found |= xmp
     return found
-
-
-def _to_8_bit(draft: _Draft) -> None:
-    """Brings the image to mode L or RGB."""
-    image = draft.image
-    if image.mode.startswith("I"):
-        draft.image = _from_16_bit(image)
-    elif image.mode == "F":
-        raise PictureError("floating-point pixels have no 8-bit meaning: scale them to 8 bits first")
-    elif image.mode == "CMYK":
-        draft.image = _from_cmyk(image, draft)
-    elif image.has_transparency_data:
-        draft.image = _over_white(image, draft)
-    elif image.mode == "1":
-        draft.image = image.convert("L")
-    elif image.mode not in ("L", "RGB"):
-        draft.image = image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise PictureError("32-bit integer pixels have no 8-bit meaning: scale them to 8 bits first")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _over_white(image: Image.Image, draft: _Draft) -> Image.Image:
-    grey = image.mode in ("L", "LA", "La", "1")
-    layers = image.convert("RGBA")
-    if layers.getchannel("A").getextrema() != (255, 255):
-        draft.notes.append("transparency is not kept yet: the picture was put on white")
-        layers = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-    return layers.convert("L" if grey else "RGB")
-
-
-def _from_cmyk(image: Image.Image, draft: _Draft) -> Image.Image:
-    draft.notes.append("CMYK was converted to RGB")
-    profile = draft.metadata.pop("icc", None)  # describes CMYK, so it is wrong for what comes out
-    if profile is not None:
-        try:
-            source = ImageCms.getOpenProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError):
-            draft.notes.append("its colour profile could not be used, so colours are approximate")
-        else:
-            assert converted is not None  # None only for conversions in place
-            return converted
-    return image.convert("RGB")
 
 
 def _metadata_options(name: str, metadata: Mapping[str, bytes]) -> dict[str, Any]:
@@ -281,7 +222,7 @@ def _metadata_options(name: str, metadata: Mapping[str, bytes]) -> dict[str, Any
         options["exif"] = _tiff_tags(exif, xmp)
         return options
     if exif:
-        options["exif"] = exif if name == "AVIF" else _EXIF_PREFIX + exif
+        options["exif"] = exif if name == "AVIF" else EXIF_PREFIX + exif
     if xmp and name == "PNG":
         text = PngImagePlugin.PngInfo()
         text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))

@@ -12,13 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("assets", "codecs", "configs", "models", "scripts", "train")
-DATA_FOLDERS = ("assets", "configs")
+DATA_FOLDERS = ("assets", "configs", "scripts/view/page")
 
 
 def shipped_files() -> set[str]:
     """Every file of the checkout that has to be in the wheel, by its path there.
 
-    Those are the Python files, and below assets/ and configs/ all files: package-data in pyproject.toml names
+    Those are the Python files, and below DATA_FOLDERS all files: package-data in pyproject.toml names
     every kind.
     """
     here = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]

@@ -16,6 +16,7 @@ from typing import Any
 
 from latentpress.codecs.card import Measurement, ModelCard, RateDifference, RatePoint, card_path, read_card
 from latentpress.codecs.weights import read_weight_file
+from latentpress.codecs.whole_files import write_whole
 
 
 def measurement(report: Mapping[str, Any]) -> Measurement:
@@ -49,7 +50,7 @@ def measurements(paths: Iterable[str | Path], fingerprint: str) -> tuple[Measure
         fingerprint: Of the weights.
 
     Raises:
-        ValueError: A file is not a report, or of other weights.
+        ValueError: A file is not a report, or of other weights, or measured with effort.
     """
     found = []
     for path in paths:
@@ -60,6 +61,10 @@ def measurements(paths: Iterable[str | Path], fingerprint: str) -> tuple[Measure
             raise ValueError(f"{path}: {error}") from error
         if report.get("fingerprint") != fingerprint:
             raise ValueError(f"{path} measured the weights {report.get('fingerprint')}, not {fingerprint}")
+        if report.get("effort", 0):
+            raise ValueError(
+                f"{path} measured effort {report['effort']}, figures of a card are without effort"
+            )
     return tuple(found)
 
 
@@ -87,7 +92,7 @@ def refreshed(card: ModelCard, weights: str | Path, reports: Sequence[str | Path
 def write_card(card: ModelCard, weights: str | Path) -> Path:
     """Writes a card beside its weight file and returns where."""
     path = card_path(weights)
-    path.write_text(card.to_json(), "utf-8")
+    write_whole(path, card.to_json().encode())
     return path
 
 

@@ -17,6 +17,7 @@ from latentpress.codecs.bitstream import TableSet, gaussian_tables
 from latentpress.codecs.card import ModelCard, card_path
 from latentpress.codecs.image import INTEGER_PARTS
 from latentpress.codecs.weights import WeightFile
+from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.entropy.gaussian import scale_table
 from latentpress.models.image.network import ImageNetwork, build_image_network
@@ -117,8 +118,7 @@ def write_export(
     config, state = network_from_checkpoint(checkpoint)
     weights = export_image(config, state)
     content = weights.to_bytes()
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_bytes(content)
+    write_whole(out, content)
     card = ModelCard(
         name=Path(out).stem,
         family=weights.family,

@@ -30,6 +30,7 @@ from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.image import ImageCodec, quality_to_tenths
 from latentpress.codecs.latent_coder import SYMBOL_LIMIT, Observation
 from latentpress.codecs.weights import WeightFile, read_weight_file
+from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.gaussian import SCALE_COUNT, scale_table
 from latentpress.train.card import refreshed, write_card
 from latentpress.train.data.images import find_images, read_rgb
@@ -281,7 +282,7 @@ def main(args: Sequence[str] | None = None) -> None:
     # Read before it is overwritten, in case --out is --weights.
     card = read_card(options.weights) if card_path(options.weights).is_file() else None
     fitted = with_tables(weights, tables)
-    Path(options.out).write_bytes(fitted.to_bytes())
+    write_whole(options.out, fitted.to_bytes())
     print(f"\n{report}\nwritten: {options.out}, weights {fitted.fingerprint().hex()}")
     if card is not None:
         print(f"written: {write_card(refreshed(card, options.out), options.out)}, without the old figures")

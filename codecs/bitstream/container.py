@@ -29,12 +29,16 @@ _CRC_BYTES = 4
 
 
 class CodecId(IntEnum):
-    """Registered numbers of the codec families; a number is never reused or renumbered."""
+    """Registered numbers of the codec families; a number is never reused or renumbered.
+
+    `EXTENSION` is for codecs of other packages: the payload begins with the name of theirs.
+    """
 
     IMAGE = 1
     INDEX = 2
     FIELD = 3
     SHAPE = 4
+    EXTENSION = 255
 
 
 class SectionType(IntEnum):

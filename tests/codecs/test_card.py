@@ -104,3 +104,16 @@ def test_reading_a_card_needs_no_torch() -> None:
     program = "import latentpress.codecs.card, sys; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("field", ["measurements", "config", "lambda_range"])
+@pytest.mark.parametrize("value", [6, [6], "text", None])
+def test_fields_of_another_type(field, value):
+    content = json.loads(CARD.to_json()) | {field: value}
+    with pytest.raises(ValueError, match="not a complete model card"):
+        ModelCard.from_json(json.dumps(content))
+
+
+def test_nested_too_deeply():
+    with pytest.raises(ValueError, match=r"not a model card|too deeply"):
+        ModelCard.from_json("[" * 100_000)

@@ -235,8 +235,8 @@ class TestWrongArguments:
             tiny_codec.compress(picture(), metadata={"icc": "profile"})
 
     def test_unknown_option(self, tiny_codec, picture):
-        with pytest.raises(TypeError, match="effort"):
-            tiny_codec.compress(picture(), effort=3)
+        with pytest.raises(TypeError, match="speed"):
+            tiny_codec.compress(picture(), speed=3)
 
 
 class TestProgress:

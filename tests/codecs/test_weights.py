@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save
 
 from latentpress.codecs.image import ImageCodec
+from latentpress.codecs.registry import load
 from latentpress.codecs.weights import FORMAT, WeightFile, read_weight_file, shipped_weights
 
 
@@ -165,3 +166,35 @@ def test_shipped_weights_are_files():
     for name, path in shipped_weights().items():
         assert path.is_file()
         assert path.stem == name
+
+
+class TestHostileFiles:
+    """What is no weight file says so, whatever it is."""
+
+    @staticmethod
+    def stored(path, config: str = "{}", kind: str = "U8", size: int = 1):
+        metadata = {"format": FORMAT, "family": "image", "config": config}
+        head = {"__metadata__": metadata, "a": {"dtype": kind, "shape": [1], "data_offsets": [0, size]}}
+        text = json.dumps(head).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
+        return path
+
+    def test_the_file_is_otherwise_right(self, tmp_path):
+        assert read_weight_file(self.stored(tmp_path / "a.safetensors")).tensors["a"].tolist() == [0]
+
+    @pytest.mark.parametrize(("kind", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])
+    def test_numbers_that_numpy_does_not_have(self, tmp_path, kind, size):
+        with pytest.raises(ValueError, match="numpy does not have"):
+            read_weight_file(self.stored(tmp_path / "a.safetensors", kind=kind, size=size))
+
+    @pytest.mark.parametrize("config", ["[]", "3", "null", "{", "[" * 5000])
+    def test_config_is_no_object(self, tmp_path, config):
+        with pytest.raises(ValueError, match="which network"):
+            read_weight_file(self.stored(tmp_path / "a.safetensors", config))
+
+    @pytest.mark.parametrize(
+        "config", [{"chanels": 8}, {"channels": -8}, {"channels": 2.5}, {"channels": "8"}, {"depth": None}]
+    )
+    def test_config_does_not_fit(self, tmp_path, config):
+        with pytest.raises(ValueError, match=r"does not fit|do not fit"):
+            load(self.stored(tmp_path / "a.safetensors", json.dumps(config)))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import latentpress
-from latentpress.scripts import batch_pool, file_io
+from latentpress.scripts import batch_pool
 from latentpress.scripts.batch import name_outputs
 from latentpress.scripts.batch_pool import default_threads, run_in_processes
 from latentpress.scripts.batch_records import RECORDS_NAME, Item
@@ -144,6 +144,7 @@ def test_other_options_make_everything_again(here, encode) -> None:
         ["--bytes", "900"],
         ["--bytes", "901"],
         ["--psnr", "5"],
+        ["--effort", "1"],
         ["--strip"],
     ):
         assert encode(*options)[1][-1].startswith("3 made"), options
@@ -260,21 +261,6 @@ def test_empty_folder(encode, tmp_path) -> None:
 
 def test_threads_are_shared_among_processes() -> None:
     assert default_threads(1) >= default_threads(2) >= default_threads(10_000) == 1
-
-
-def test_unfinished_files_go_with_their_process(tmp_path) -> None:
-    file, live = file_io._open_part(tmp_path)
-    dead = tmp_path / ".latentpress-dead.part"
-    dead.write_bytes(b"half")
-    other = tmp_path / "mine.part"
-    other.write_bytes(b"")
-    with file:
-        assert file_io.remove_abandoned(tmp_path) == 1
-        assert not dead.exists()
-        assert Path(live).exists()
-    assert file_io.remove_abandoned(tmp_path) == 1
-    assert list(tmp_path.iterdir()) == [other]
-    assert file_io.remove_abandoned(tmp_path / "absent") == 0
 
 
 DEADLY = """

@@ -143,7 +143,7 @@ def test_floating_point_is_refused() -> None:
         read_picture(stored(Image.new("F", (2, 2), 0.5), "TIFF"))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\x9eLP\x01"])
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_no_picture(data) -> None:
     with pytest.raises(PictureError, match="not a picture"):
         read_picture(data)

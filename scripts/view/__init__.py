@@ -1,0 +1,1 @@
+"""``latentpress view``: a bench that does the work, a server on the loopback interface, a page."""

@@ -1,0 +1,247 @@
+"""The page of ``latentpress view`` in a real browser: drop, move the quality, compare, download, decode."""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import latentpress
+from latentpress.scripts.view.picture_bench import PictureBench
+from latentpress.scripts.view.server import ViewServer
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+WEIGHTS = Path(__file__).resolve().parent.parent / "golden" / "v1" / "image_tiny.safetensors"
+PATIENCE_SECONDS = 120
+# Without these, a browser looks for its maker's hosts, whether there is a network or not.
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1400,900",
+)
+
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None,
+    reason="no browser: needs chromium and chromedriver (Debian: chromium, chromium-driver)",
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ViewServer]:
+    # For pictures this small threads mostly wait for each other, long so where the machine is busy.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ViewServer(PictureBench(weights=str(WEIGHTS))) as running:
+        yield running
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    y, x = np.mgrid[0:170, 0:220]
+    planes = [128 + 90 * np.sin(x / 17 + k) * np.cos(y / (11 + k)) + 20 * (x > y) for k in range(3)]
+    noise = np.random.default_rng(0).normal(0, 4, (170, 220, 3))
+    path = tmp_path_factory.mktemp("photos") / "hills & dales.png"
+    Image.fromarray((np.stack(planes, -1) + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(downloads, tmp_path_factory) -> Iterator["Page"]:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        yield Page(driver)
+    finally:
+        driver.quit()
+
+
+class Page:
+    """What a user sees and does."""
+
+    def __init__(self, driver) -> None:
+        self.driver = driver
+
+    def one(self, selector: str):
+        return self.driver.find_element("css selector", selector)
+
+    def until(self, truth):
+        """What a function returns, once that is true."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not (found := truth()):
+            assert time.monotonic() < end, f"the page says: {self.message()}; log: {self.log()}"
+            time.sleep(0.05)
+        return found
+
+    def run(self, script: str, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def log(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def message(self) -> str:
+        return self.one("#message").text
+
+    def settled(self) -> bool:
+        return self.message() == "" and "…" not in str(self.rows())
+
+    def rows(self) -> dict[str, list[str]]:
+        cells = self.run(
+            "return [...document.querySelectorAll('#figures tbody tr')].map(r => "
+            "[...r.cells].map(c => c.textContent))"
+        )
+        return {name: rest for name, *rest in cells}
+
+    def bytes_of(self, codec: str) -> int:
+        return int(self.rows()[codec][0].replace(",", ""))
+
+    def set(self, selector: str, value: object) -> None:
+        """Moves a control as a hand does: its value, then the event."""
+        self.run(
+            "arguments[0].value = arguments[1];"
+            "arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+            self.one(selector),
+            str(value),
+        )
+
+    def screenshot(self, name: str) -> None:
+        if folder := os.environ.get("LATENTPRESS_SCREENSHOTS"):
+            self.driver.save_screenshot(str(Path(folder) / name))
+
+
+@pytest.fixture(scope="module")
+def page(browser, server, photo) -> Page:
+    """The page with a picture on it, compared with everything."""
+    browser.driver.get(server.url)
+    browser.until(lambda: browser.one("#codec").text)
+    browser.screenshot("empty.png")
+    browser.one("#file").send_keys(str(photo))
+    browser.until(lambda: browser.rows() and browser.settled())
+    return browser
+
+
+def test_figures(page, photo):
+    browser_rows = page.rows()
+    assert list(browser_rows) == ["latentpress", "JPEG", "WebP", "AVIF"]
+    own = page.bytes_of("latentpress")
+    for codec, (size, bpp, psnr, ms_ssim) in browser_rows.items():
+        assert float(bpp) == pytest.approx(page.bytes_of(codec) * 8 / (220 * 170), abs=0.001), size
+        assert 5 < float(psnr) < 60
+        assert 0 < float(ms_ssim) <= 1
+    # The others may have more bytes only where even their worst quality does.
+    assert page.bytes_of("WebP") <= own or page.bytes_of("WebP") < 1500
+    assert page.one("#file-name").text == photo.name
+    page.screenshot("compared.png")
+
+
+def test_quality_moves_the_numbers(page):
+    before = page.rows()["latentpress"]
+    page.set("#quality", 95)
+    page.until(lambda: page.rows()["latentpress"] != before and page.settled())
+    after = page.rows()["latentpress"]
+    assert page.one("#quality-number").get_property("value") == "95"
+    assert float(after[2]) > float(before[2])
+    assert int(after[0].replace(",", "")) > int(before[0].replace(",", ""))
+
+
+def test_download_decodes_to_the_pixels_shown(page, downloads):
+    link = page.one("#download")
+    assert link.text == "Download hills & dales.lpz"
+    link.click()
+    path = downloads / "hills & dales.lpz"
+    page.until(path.is_file)
+    data = path.read_bytes()
+    assert len(data) == page.bytes_of("latentpress")
+    assert latentpress.inspect(data).parameters["quality"] == 95.0
+    expected = latentpress.load(str(WEIGHTS)).decompress(data).permute(1, 2, 0).numpy()
+    png = bytes(
+        page.run(
+            "return fetch(document.getElementById('right').src).then(r => r.arrayBuffer())"
+            ".then(b => Array.from(new Uint8Array(b)))"
+        )
+    )
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(png))), expected)
+    # And what the browser has painted: 95 % are the same where it scales by whole numbers.
+    natural = page.run(
+        "const i = document.getElementById('right'), c = document.createElement('canvas');"
+        "c.width = i.naturalWidth; c.height = i.naturalHeight; const g = c.getContext('2d');"
+        "g.drawImage(i, 0, 0); return Array.from(g.getImageData(0, 0, c.width, c.height).data)"
+    )
+    painted = np.array(natural, np.uint8).reshape(170, 220, 4)[..., :3]
+    np.testing.assert_array_equal(painted, expected)
+
+
+def test_boundary_moves(page):
+    from selenium.webdriver import ActionChains
+
+    divider = page.one("#divider")
+    middle = divider.location["x"]
+    ActionChains(page.driver).drag_and_drop_by_offset(divider, 100, 0).perform()
+    assert divider.location["x"] == pytest.approx(middle + 100, abs=3)
+    before = float(divider.get_attribute("aria-valuenow"))
+    divider.send_keys("\ue012" * 3)  # the arrow to the left
+    assert float(divider.get_attribute("aria-valuenow")) == before - 3
+
+
+def test_another_row_is_shown_and_can_be_downloaded(page, downloads):
+    page.one("tr[data-codec=AVIF]").click()
+    page.until(lambda: page.one("#right-tag").text.startswith("AVIF"))
+    assert page.one("tr[data-codec=AVIF]").get_attribute("aria-selected") == "true"
+    page.one("#download").click()
+    path = downloads / "hills & dales.avif"
+    page.until(path.is_file)
+    assert len(path.read_bytes()) == page.bytes_of("AVIF")
+    page.screenshot("avif.png")
+
+
+def test_a_number_of_bytes(page):
+    page.one("input[name=by][value=bytes]").click()
+    page.until(page.settled)
+    target = page.bytes_of("latentpress") - 300
+    page.set("#bytes", target)
+    page.until(lambda: page.settled() and page.bytes_of("latentpress") <= target)
+    assert page.bytes_of("latentpress") > target - 300
+    page.set("#bytes", 3)
+    page.until(lambda: "cannot be met" in page.message())
+    assert "wrong" in page.one("#message").get_attribute("class")
+    page.screenshot("refused.png")
+
+
+def test_what_is_no_picture(page, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    page.one("#file").send_keys(str(tmp_path / "text.png"))
+    page.until(lambda: "not a picture" in page.message())
+
+
+def test_nothing_went_wrong_and_nothing_was_fetched_from_elsewhere(page, server):
+    refused = ("422", "Unprocessable")
+    assert [line for line in page.log() if not any(word in line for word in refused)] == []
+    names = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert names
+    assert all(name.startswith((server.url, "blob:")) for name in names)
