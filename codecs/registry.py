@@ -26,7 +26,7 @@ _FAMILIES = {
     "image": Family(
         CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
     ),
-    "index": _Family(
+    "index": Family(
         CodecId.INDEX, "latentpress.codecs.index:IndexCodec", "latentpress.codecs.index_payload:describe"
     ),
 }
