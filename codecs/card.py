@@ -143,7 +143,7 @@ class ModelCard:
             raise ValueError(f"not a model card of latentpress: its format is not {FORMAT!r}")
         try:
             lambda_range = content.pop("lambda_range")
-            if lambda_range is not None:
+            if lambda_range is not None or content.get("family") == "image":
                 low, high = lambda_range
                 lambda_range = (low, high)
             measurements = tuple(_measurement(m) for m in content.pop("measurements"))
