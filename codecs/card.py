@@ -66,6 +66,23 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class CodebookUse:
+    """How the codes of a codebook are used on a data set.
+
+    Attributes:
+        data: Name of the data set.
+        codes: Size of the codebook.
+        used: How many of the codes occur.
+        perplexity: Two to the entropy of their frequencies.
+    """
+
+    data: str
+    codes: int
+    used: int
+    perplexity: float
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The card of a weight file, kept beside it as JSON.
 
@@ -80,8 +97,9 @@ class ModelCard:
         license: SPDX identifier of the weights' licence.
         training_data: What the weights were trained on.
         training: How they were trained.
-        lambda_range: Weights of the distortion at qualities 0 and 100.
+        lambda_range: Weights of the distortion at qualities 0 and 100; None for codecs that have none.
         measurements: Rate and distortion, one a data set.
+        codebook: How its codes are used, for codecs that have a codebook.
 
     Example:
         >>> card = ModelCard("tiny", "image", {"channels": 8}, "00" * 8, 100, 400, "2025-01-01", "Apache-2.0",
@@ -100,8 +118,9 @@ class ModelCard:
     license: str
     training_data: str
     training: str
-    lambda_range: tuple[float, float]
+    lambda_range: tuple[float, float] | None
     measurements: tuple[Measurement, ...] = field(default=())
+    codebook: CodebookUse | None = None
 
     def to_json(self) -> str:
         """The card as JSON text."""
@@ -123,9 +142,14 @@ class ModelCard:
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"not a model card of latentpress: its format is not {FORMAT!r}")
         try:
-            low, high = content.pop("lambda_range")
+            lambda_range = content.pop("lambda_range")
+            if lambda_range is not None or content.get("family") == "image":
+                low, high = lambda_range
+                lambda_range = (low, high)
             measurements = tuple(_measurement(m) for m in content.pop("measurements"))
-            card = cls(**content, lambda_range=(low, high), measurements=measurements)
+            use = content.pop("codebook", None)
+            codebook = None if use is None else CodebookUse(**use)
+            card = cls(**content, lambda_range=lambda_range, measurements=measurements, codebook=codebook)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a complete model card: {error}") from error
         if not isinstance(card.config, Mapping):

@@ -32,6 +32,9 @@ _FAMILIES = {
     "field": Family(
         CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_payload:describe"
     ),
+    "index": Family(
+        CodecId.INDEX, "latentpress.codecs.index:IndexCodec", "latentpress.codecs.index_payload:describe"
+    ),
 }
 
 

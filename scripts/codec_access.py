@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +47,23 @@ def open_codec(name: str, args: argparse.Namespace) -> Codec:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("there is no CUDA device that torch can use: try --device cpu")
     return latentpress.load(name, device=args.device)
+
+
+def check_options(codec: Codec, options: Mapping[str, object]) -> None:
+    """Says which option a codec does not have, before it is called.
+
+    Args:
+        codec: The codec.
+        options: Keyword arguments for its ``compress``.
+
+    Raises:
+        ValueError: It has no such option.
+    """
+    known = inspect.signature(codec.compress).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    unknown = [name.replace("target_", "") for name in options if name not in known]
+    if unknown and not takes_any:
+        raise ValueError(f"the codec {codec.name} has no --{unknown[0]}")
 
 
 class CodecShelf:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from latentpress.codecs.bitstream.container import as_bytes
 from latentpress.codecs.bitstream.errors import CorruptStream, TruncatedStream
-from latentpress.codecs.bitstream.tables import TableSet, exact_categorical
+from latentpress.codecs.bitstream.tables import TOTAL, TableSet, exact_categorical
 
 WORD_BYTES = 4
 ESCAPE_CHUNK_BITS = 16
@@ -88,6 +88,39 @@ class SymbolEncoder:
             self._coder.encode(slots[start:stop], model)
         if distances.size:
             _encode_distances(self._coder, distances)
+
+    def put_rows(self, symbols: NDArray[np.int32], frequencies: NDArray[np.int64]) -> None:
+        """Append symbols that have a frequency table each.
+
+        Args:
+            symbols: int32, shape (n,), in [0, k).
+            frequencies: int64, shape (n, k), k >= 2; positive, each row summing to 2**24. No row has an
+                escape.
+
+        Raises:
+            TypeError: if `symbols` is not an int32 array, or `frequencies` not an int64 array.
+            ValueError: if shapes do not fit, a symbol is out of range, a row is no table, or the encoder is
+                finished.
+
+        Example:
+            >>> encoder = SymbolEncoder()
+            >>> encoder.put_rows(np.array([1], np.int32), np.array([[2**23, 2**23]]))
+            >>> encoder.finish().hex()
+            '00000080'
+        """
+        if self._finished:
+            raise ValueError("this encoder is finished")
+        if not isinstance(symbols, np.ndarray) or symbols.dtype != np.int32:
+            came = symbols.dtype if isinstance(symbols, np.ndarray) else type(symbols).__name__
+            raise TypeError(f"symbols must be an int32 array, got {came}")
+        weights = _checked_rows(frequencies)
+        if symbols.shape != weights.shape[:1]:
+            raise ValueError(f"got {symbols.shape} symbols but {weights.shape} frequencies")
+        if not symbols.size:
+            return
+        if not 0 <= int(symbols.min()) <= int(symbols.max()) < weights.shape[1]:
+            raise ValueError(f"symbols must be in [0, {weights.shape[1]})")
+        self._coder.encode(symbols, _row_family(), weights)
 
     def finish(self) -> bytes:
         """Seal the stream.
@@ -166,6 +199,37 @@ class SymbolDecoder:
             sizes = np.array([block.sizes for block in blocks])
             grouped = self._get_grouped(_runs(np.add.reduce(sizes), tables), tables)
             symbols = _ungrouped(grouped, blocks, sizes)
+        self._usable = True
+        return symbols
+
+    def get_rows(self, frequencies: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Decode the symbols of one `put_rows`.
+
+        Args:
+            frequencies: as given to `put_rows`.
+
+        Returns:
+            int32, shape (n,).
+
+        Raises:
+            TypeError: if `frequencies` is not an int64 array.
+            ValueError: if a row is no table, or the decoder is finished or has failed.
+            TruncatedStream: if the symbols reach beyond the end of the data.
+            CorruptStream: if the data cannot be what an encoder wrote.
+        """
+        if not self._usable:
+            raise ValueError("this decoder is finished or has failed")
+        weights = _checked_rows(frequencies)
+        if not weights.shape[0]:
+            return np.zeros(0, np.int32)
+        self._usable = False
+        if not self._data:
+            raise TruncatedStream("there are no coded symbols at all, but some are needed")
+        with _as_corrupt():
+            symbols: NDArray[np.int32] = self._decoder.decode(_row_family(), weights)
+            self._mirror.encode(symbols, _row_family(), weights)
+        if int(self._mirror.num_words()) > self._num_words + 1:
+            raise TruncatedStream("the coded symbols end before all of them are read")
         self._usable = True
         return symbols
 
@@ -376,6 +440,24 @@ def _chunks(length: int) -> list[tuple[int, int]]:
 @cache
 def _escape_lengths() -> Any:
     return exact_categorical(ESCAPE_LENGTH_FREQUENCIES)
+
+
+@cache
+def _row_family() -> Any:
+    # With perfect=False constriction gives each slot 1 plus its share of the rest, see `exact_categorical`.
+    return constriction.stream.model.Categorical(perfect=False)
+
+
+def _checked_rows(frequencies: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The weights that make the coder use exactly these frequencies."""
+    if not isinstance(frequencies, np.ndarray) or frequencies.dtype != np.int64:
+        came = frequencies.dtype if isinstance(frequencies, np.ndarray) else type(frequencies).__name__
+        raise TypeError(f"frequencies must be an int64 array, got {came}")
+    if frequencies.ndim != 2 or frequencies.shape[1] < 2:
+        raise ValueError(f"frequencies must have two or more columns, got shape {frequencies.shape}")
+    if frequencies.size and (int(frequencies.min()) < 1 or (frequencies.sum(axis=1) != TOTAL).any()):
+        raise ValueError(f"every row of frequencies must be positive and sum to {TOTAL}")
+    return frequencies.astype(np.float64) - 1.0
 
 
 @cache

@@ -65,6 +65,11 @@ class ReferenceEncoder:
                 for value in rest:
                     self._encode_bits(value % (1 << low_bits), low_bits)
 
+    def put_rows(self, symbols: NDArray[np.int32], frequencies: NDArray[np.int64]) -> None:
+        """Append symbols, int32 of shape (n,), with a row of frequencies each, shape (n, k)."""
+        for symbol, row in zip(symbols.tolist(), frequencies.tolist(), strict=True):
+            self._encode_slot(row, symbol)
+
     def finish(self) -> bytes:
         """Seal the stream and return it: whole little-endian 32-bit words."""
         if self._range != STATE - 1:
@@ -116,6 +121,10 @@ class ReferenceDecoder:
         self._lower = 0
         self._range = STATE - 1
         self._point = self._word(0) << 32 | self._word(1)
+
+    def get_rows(self, frequencies: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Decode int32 symbols of shape (n,) for rows of frequencies, shape (n, k)."""
+        return np.array([self._decode_slot(row) for row in frequencies.tolist()], np.int32)
 
     def get(self, indexes: NDArray[Any], tables: TableSet) -> NDArray[np.int32]:
         """Decode int32 symbols of shape (n,) for table `indexes` of the same shape."""

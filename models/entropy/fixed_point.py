@@ -136,6 +136,41 @@ class FixedPointLinear(nn.Module):
             self._operands = weight, self.bias.to(x.device).double() + 0.5
         return F.linear(_limit(x), *self._operands).floor_()
 
+    def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """The channels ``start`` to ``stop`` of :meth:`forward` alone."""
+        if self._operands is None or self._operands[0].device != x.device:
+            self.forward(x[:0])
+        assert self._operands is not None
+        weight, bias = self._operands
+        return F.linear(_limit(x), weight[start:stop], bias[start:stop]).floor_()
+
+
+class FixedPointEmbedding(nn.Module):
+    """A table of learned vectors on integers.
+
+    Args:
+        num_embeddings: Rows of the table.
+        channels: Length of a vector.
+    """
+
+    weight: Tensor
+
+    def __init__(self, num_embeddings: int, channels: int) -> None:
+        super().__init__()
+        self.num_embeddings = num_embeddings
+        self.register_buffer("weight", torch.zeros(num_embeddings, channels, dtype=torch.int16))
+
+    @classmethod
+    def from_float(cls, layer: nn.Embedding) -> FixedPointEmbedding:
+        """Rounds a trained table."""
+        result = cls(layer.num_embeddings, layer.embedding_dim)
+        result.weight.copy_(_rounded(layer.weight.double() * UNIT, torch.int16))
+        return result
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Maps row numbers ``(...)`` to integers ``(..., channels)``, float64."""
+        return F.embedding(index, self.weight).double()
+
 
 class FixedPointDepthwise(nn.Module):
     """A 3x3 depthwise convolution on integers.
@@ -356,8 +391,8 @@ def convert(module: nn.Module) -> nn.Module:
     """Copies an entropy network with every layer replaced by its integer counterpart.
 
     Args:
-        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products, quality
-            vectors, and modules whose method ``integer_counterpart()`` returns what stands for them.
+        module: Made of 1x1 and depthwise convolutions, leaky rectifiers, rectified products, embeddings,
+            quality vectors, and modules whose method ``integer_counterpart()`` returns what stands for them.
 
     Returns:
         A network on integers, in evaluation mode, on the CPU.
@@ -396,6 +431,8 @@ def _convert_layer(module: nn.Module) -> nn.Module:
         return FixedPointNeighbourConv.from_float(module)
     if isinstance(module, ChannelScale):
         return FixedPointChannelScale.from_float(module)
+    if isinstance(module, nn.Embedding):
+        return FixedPointEmbedding.from_float(module)
     if isinstance(module, LeakyRectifier):
         return FixedPointRectifier()
     if isinstance(module, RectifiedProduct):

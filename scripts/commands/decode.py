@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.batch import Batch, add_batch_arguments, is_batch, run_batch
-from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, positive_int
-from latentpress.scripts.failures import run_each
+from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, open_codec, positive_int
+from latentpress.scripts.failures import run_each, warn
 from latentpress.scripts.file_io import (
     STANDARD,
     Task,
@@ -22,7 +22,9 @@ from latentpress.scripts.file_io import (
 from latentpress.scripts.progress import progress_bar
 
 if TYPE_CHECKING:
-    from latentpress import Codec
+    from latentpress import Codec, Limits
+
+REPAIRING_CODEC = "index"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="format of outputs that -o does not name: .png .jpg .webp .tiff .avif (default: .png)",
     )
     parser.add_argument("--codec", help="weights to use instead of those that each file names")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="restore what is left of damaged files of several packets, and say what was lost",
+    )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument(
         "--max-pixels", type=positive_int, metavar="N", help="refuse larger pictures before decoding them"
@@ -92,8 +99,9 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     from latentpress.scripts.pictures import format_of, picture_bytes
 
     data = read_bytes(task.source)
-    header = latentpress.inspect(data)
-    if header.codec == "field":
+    # Without repair, what is wrong with a file is said right here.
+    header = latentpress.inspect(data) if not args.repair or _is_whole(data) else None
+    if header is not None and header.codec == "field":
         _decode_field(task, data, shelf.get(header), args)
         return
     if task.target != STANDARD:
@@ -101,6 +109,9 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     limits = (
         latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
     )
+    if header is None:
+        _repair(task, data, suffix, limits, args)
+        return
     codec = shelf.get(header)
     start = time.perf_counter()
     with progress_bar(str(task)) as progress:
@@ -124,3 +135,35 @@ def _decode_field(task: Task, data: bytes, codec: Codec, args: argparse.Namespac
     seconds = time.perf_counter() - start
     write_bytes(task.target, field_bytes(values), args.force)
     print_result(task, f"{' x '.join(map(str, values.shape))} {values.dtype}  {seconds:.2f} s")
+
+
+def _is_whole(data: bytes) -> bool:
+    import latentpress
+
+    try:
+        latentpress.inspect(data)
+    except latentpress.StreamError:
+        return False
+    return True
+
+
+def _repair(task: Task, data: bytes, suffix: str, limits: Limits, args: argparse.Namespace) -> None:
+    """Restores a damaged file of the index codec, whose header may be among what is lost."""
+    from latentpress.codecs.index import IndexCodec
+    from latentpress.scripts.pictures import picture_bytes
+
+    codec = open_codec(args.codec or REPAIRING_CODEC, args)
+    if not isinstance(codec, IndexCodec):
+        raise ValueError(f"the codec {codec.name} cannot repair files")
+    start = time.perf_counter()
+    picture, report = codec.decompress(data, repair=True, limits=limits)
+    seconds = time.perf_counter() - start
+    lost = ", ".join(map(str, report.lost_packets)) or "none"
+    warn(
+        str(task),
+        f"lost packets: {lost} of {report.packets}; {report.lost_indexes} of {report.indexes} indices were "
+        f"predicted, {100 * float(report.region.float().mean()):.1f} % of the picture",
+    )
+    write_bytes(task.target, picture_bytes(picture, suffix, {}), args.force)
+    _, height, width = picture.shape
+    print_result(task, f"{width} x {height}  {seconds:.2f} s")

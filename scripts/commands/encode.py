@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from latentpress.scripts.batch import PICTURES, Batch, add_batch_arguments, is_batch, run_batch
 from latentpress.scripts.codec_access import (
     add_machine_arguments,
+    check_options,
     effort,
     effort_option,
     open_codec,
@@ -61,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codec",
         help="weights, by name or .safetensors path (default: image for pictures, field for fields)",
+    )
+    parser.add_argument(
+        "--packets",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="divide each file into N packets that can be decoded without each other (codec index)",
     )
     parser.add_argument(
         "--effort",
@@ -157,6 +165,9 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     for note in picture.notes:
         warn(str(task), note)
     options = {**rate_options(args), **effort_option(args.effort)}
+    if args.packets > 1:
+        options["packets"] = args.packets
+    check_options(codec, options)
     if picture.metadata and not args.strip:
         options["metadata"] = picture.metadata
     start = time.perf_counter()

@@ -18,6 +18,8 @@ CONFIG = {
     "context_depth": 1,
 }
 
+GRAINS = ("coarse", "medium", "fine")
+
 STEPS_PER_UNIT = 20.0
 
 
@@ -163,3 +165,37 @@ def picture() -> Callable[..., Any]:
         return torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))
 
     return make
+
+
+INDEX_CONFIG = {
+    "codes": 64,
+    "code_channels": 4,
+    **{f"{part}_{width}_channels": 8 for part in ("encoder", "decoder", "prior") for width in GRAINS},
+    **{f"{part}_{width}_depth": 1 for part in ("encoder", "decoder", "prior") for width in GRAINS},
+    "condition_channels": 4,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_index_weights():
+    """A model whose weights are noise, so that indices, their predictions and pictures all vary."""
+    import torch
+
+    from latentpress.models.index.model import build_index_model
+    from latentpress.models.index.quantiser import unit_vectors
+    from latentpress.train.export_index import export_index
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = build_index_model(**INDEX_CONFIG)
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.books.fill(unit_vectors(torch.randn(64, 4)), torch.rand(64), model.encoder.heads[0])
+    return export_index(model.config, model.state_dict())
+
+
+@pytest.fixture(scope="session")
+def tiny_index_codec(tiny_index_weights):
+    from latentpress.codecs.index import IndexCodec
+
+    return IndexCodec(tiny_index_weights)

@@ -1,0 +1,498 @@
+"""The index codec: photographs at extreme rates, as indices of a codebook at three granularities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.bitstream import (
+    DEFAULT_LIMITS,
+    CodecId,
+    Container,
+    CorruptStream,
+    Limits,
+    SectionType,
+    StreamError,
+    TableSet,
+    UnknownModel,
+    read_container,
+    write_container,
+)
+from latentpress.codecs.grain_map_coder import code_map, levels_of
+from latentpress.codecs.image import METADATA_SECTIONS
+from latentpress.codecs.index_coder import IndexCoder, unknown_indexes
+from latentpress.codecs.index_payload import (
+    MARKER,
+    MAX_PACKETS,
+    Body,
+    IndexHeader,
+    Packet,
+    bodies_of,
+    find_packets,
+    read_payload,
+    write_packet,
+)
+from latentpress.codecs.index_repair import RepairedPicture, report_on
+from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.symbol_channel import Receiver, Sender
+from latentpress.codecs.weights import WeightFile
+from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.index.granularity import (
+    CELL,
+    GrainMap,
+    fractions_of_detail,
+    route,
+    routing_scores,
+)
+from latentpress.models.index.model import IndexModel, build_index_model
+from latentpress.models.index.prior import GrainIndexes
+
+DEFAULT_QUALITY = 50.0
+
+REDUCED_QUALITIES = 14.0
+"""Qualities below this have reduced books and no splits."""
+
+_DETAIL_POWER = 1.5
+_DETAIL_STEPS = 4096
+
+# Packets that carry the map: so many that losing a fifth of all packets leaves one of them.
+_TOLERATED_LOSS = 0.2
+
+
+class Setting(NamedTuple):
+    """What decides the rate of a picture.
+
+    Attributes:
+        book: Number of the coarse indices' book; the last is the full one.
+        split: Share of the cells that are split.
+        fine: Share of the quarters of split cells that are fine.
+    """
+
+    book: int
+    split: float
+    fine: float
+
+
+def setting_of_quality(quality: float, full_book: int) -> Setting:
+    """The setting for a quality in [0, 100].
+
+    Raises:
+        ValueError: It is outside.
+
+    Example:
+        >>> setting_of_quality(0, 7), setting_of_quality(100, 7)
+        (Setting(book=0, split=0.0, fine=0.0), Setting(book=7, split=1.0, fine=1.0))
+    """
+    if not 0 <= quality <= 100:
+        raise ValueError(f"quality must be within 0 and 100, got {quality}")
+    if quality < REDUCED_QUALITIES:
+        return Setting(int(quality / REDUCED_QUALITIES * full_book), 0.0, 0.0)
+    fraction = (quality - REDUCED_QUALITIES) / (100 - REDUCED_QUALITIES)
+    return _setting_of_detail(full_book, fraction**_DETAIL_POWER)
+
+
+def map_copies(packets: int) -> int:
+    """How many packets carry the granularity map.
+
+    Example:
+        >>> [map_copies(n) for n in (2, 5, 10, 16)]
+        [1, 2, 3, 4]
+    """
+    return math.floor(packets * _TOLERATED_LOSS) + 1
+
+
+class IndexCodec(Codec):
+    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.5 bits a pixel.
+
+    ::
+
+        picture -> pad to 16 -> encoder -> nearest codes -> indices --+
+                            -> local entropy -> router -> map --------+-> integer prior, range coder -> bytes
+        bytes -> range coder, integer prior -> map, indices -----+--> decoder -> crop -> picture
+        lost packets -> prior predicts their indices ------------+
+
+    Args:
+        weights: A weight file of the family ``index``.
+        device: Where the networks run.
+    """
+
+    name = "index"
+
+    def __init__(self, weights: WeightFile, device: torch.device | str = "cpu") -> None:
+        if weights.family != self.name:
+            raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
+        self.fingerprint = weights.fingerprint()
+        self.device = torch.device(device)
+        self._tables = TableSet.from_arrays(
+            {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
+        )
+        self.model = _loaded_model(weights).eval().requires_grad_(False).to(self.device)
+        self._coder = IndexCoder(self.model.prior)
+
+    def compress(  # type: ignore[override]
+        self,
+        x: Tensor,
+        *,
+        quality: float | None = None,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        granularity: tuple[float, float, float] | None = None,
+        packets: int = 1,
+        metadata: Mapping[str, bytes] | None = None,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """Compresses a picture to a complete stream.
+
+        At most one of ``quality``, the targets and ``granularity`` may be given; without any, the quality is
+        50.
+
+        Args:
+            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device.
+            quality: 0 (smallest) to 100 (best).
+            target_bytes: The stream, metadata included, has at most this many bytes and as few less as
+                possible.
+            target_bpp: The same in bits per pixel of the picture.
+            granularity: Shares of the picture's area that are coarse, medium and fine; their sum is 1.
+            packets: Above 1, the stream is divided into so many packets, each decodable without the others.
+            metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
+            progress: Called with the fraction done and the stage.
+
+        Raises:
+            TypeError: x is not a tensor of a supported type, or more than one target is given.
+            ValueError: The shape, the range or a target is out of bounds, or the target cannot be met.
+        """
+        picture = _checked_picture(x)
+        notify = progress or _ignore
+        targets = {
+            "quality": quality,
+            "target_bytes": target_bytes,
+            "target_bpp": target_bpp,
+            "granularity": granularity,
+        }
+        given = {name: value for name, value in targets.items() if value is not None}
+        if len(given) > 1:
+            raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
+        if not 1 <= packets <= MAX_PACKETS:
+            raise ValueError(f"packets must be within 1 and {MAX_PACKETS}, got {packets}")
+        sections = _metadata_sections(metadata or {})
+        notify(0.0, "analysis")
+        trials = _Trials(self, picture, packets, sections, notify)
+        if target_bytes is not None:
+            data = trials.within_bytes(float(target_bytes))
+        elif target_bpp is not None:
+            data = trials.within_bytes(float(target_bpp) * picture.shape[1] * picture.shape[2] / 8)
+        elif granularity is not None:
+            data = trials.at(_setting_of_shares(granularity, self.model.books.full))
+        else:
+            chosen = DEFAULT_QUALITY if quality is None else quality
+            data = trials.at(setting_of_quality(chosen, self.model.books.full))
+        notify(1.0, "done")
+        return data
+
+    def decompress(  # type: ignore[override]
+        self,
+        data: bytes,
+        *,
+        repair: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+    ) -> Tensor | RepairedPicture:
+        """Restores a picture.
+
+        Args:
+            data: A stream of this codec and these weights.
+            repair: Restore what can be restored of a stream of several packets, whatever has become of its
+                other bytes: indices of missing and damaged packets are predicted.
+            limits: Caps, checked before anything is allocated.
+            progress: Called with the fraction done and the stage.
+
+        Returns:
+            uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed; with ``repair``
+            a :class:`RepairedPicture`, which says what was lost.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes; with ``repair``, no packet with a map is left.
+        """
+        notify = progress or _ignore
+        notify(0.0, "entropy decoding")
+        found = self._receive_remains(data, limits) if repair else self._receive(data, limits)
+        notify(0.4, "synthesis")
+        header, grains = found.header, found.grains
+        report = report_on(
+            found.indexes, grains, (header.height, header.width), header.packets, found.lost_packets
+        )
+        indexes = found.indexes
+        if report.lost_indexes:
+            indexes = self._coder.predict(grains, header.book, indexes)
+        picture = self._synthesise(indexes, grains, header)
+        notify(1.0, "done")
+        return RepairedPicture(picture, report) if repair else picture
+
+    def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Decodes all symbols and checks every checksum, without synthesising the picture.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        self._receive(data, limits)
+
+    def send(self, header: IndexHeader, grains: GrainMap, indexes: GrainIndexes) -> bytes:
+        """Codes a map and its indices to a payload."""
+        levels = (header.split_level, header.fine_level)
+        shape = _cells(header)
+        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
+        if header.packets == 1:
+            sender = Sender()
+            code_map(sender, self._tables, levels, shape, bits)
+            self._coder.code(sender, grains, header.book, indexes)
+            return Body(header, sender.checksum, sender.finish()).to_bytes()
+        code_packet = self._coder.packet_coder(grains, header.book, header.packets)
+        framed = []
+        for number in range(header.packets):
+            sender = Sender()
+            if number < map_copies(header.packets):
+                code_map(sender, self._tables, levels, shape, bits)
+            code_packet(sender, number, indexes, True)
+            body = Body(header, sender.checksum, sender.finish()).to_bytes()
+            framed.append(write_packet(Packet(number, body), self.fingerprint))
+        return b"".join(framed)
+
+    def pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
+        """Puts a payload into a container."""
+        return write_container(CodecId.INDEX, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
+
+    def _receive(self, data: bytes, limits: Limits) -> _Received:
+        container = read_container(data, limits)
+        self._check_model(container)
+        bodies = read_payload(container.payload, self.fingerprint, limits)
+        if len(bodies) == 1:
+            (body,) = bodies
+            receiver = Receiver(body.words)
+            grains = self._receive_map(receiver, body.header)
+            indexes = self._coder.code(receiver, grains, body.header.book, None)
+            receiver.finish(body.checksum)
+            return _Received(body.header, grains, indexes, ())
+        return self._receive_packets(dict(enumerate(bodies)), strict=True)
+
+    def _receive_remains(self, data: bytes, limits: Limits) -> _Received:
+        try:
+            return self._receive(data, limits)
+        except StreamError:
+            # What is left may still be whole packets.
+            if MARKER not in data:
+                raise
+        bodies: dict[int, Body] = {}
+        for number, body in bodies_of(find_packets(data, self.fingerprint), limits):
+            first = next(iter(bodies.values()), body)
+            if body.header == first.header:
+                bodies.setdefault(number, body)
+        return self._receive_packets(bodies, strict=False)
+
+    def _receive_packets(self, bodies: dict[int, Body], strict: bool) -> _Received:
+        """Decodes packets; those that cannot be decoded are lost, or an error if strict."""
+        maps = [n for n in bodies if n < map_copies(bodies[n].header.packets)]
+        if not maps:
+            raise CorruptStream("no intact packet with the picture's map is left")
+        header = bodies[maps[0]].header
+        grains = self._map_of_any(bodies, maps)
+        indexes = unknown_indexes(grains)
+        code_packet = self._coder.packet_coder(grains, header.book, header.packets)
+        decoded = set()
+        for number, body in bodies.items():
+            attempt = GrainIndexes(*(x.clone() for x in indexes))
+            try:
+                receiver = Receiver(body.words)
+                if number in maps:
+                    self._receive_map(receiver, header)
+                code_packet(receiver, number, attempt, False)
+                receiver.finish(body.checksum)
+            except StreamError:
+                if strict:
+                    raise
+                continue
+            indexes = attempt
+            decoded.add(number)
+        lost = tuple(n for n in range(header.packets) if n not in decoded)
+        return _Received(header, grains, indexes, lost)
+
+    def _map_of_any(self, bodies: dict[int, Body], maps: list[int]) -> GrainMap:
+        """The map out of the first packet in which it can be read."""
+        for number in maps[:-1]:
+            try:
+                return self._receive_map(Receiver(bodies[number].words), bodies[number].header)
+            except StreamError:
+                continue
+        return self._receive_map(Receiver(bodies[maps[-1]].words), bodies[maps[-1]].header)
+
+    def _receive_map(self, receiver: Receiver, header: IndexHeader) -> GrainMap:
+        if header.book >= len(self.model.books.books):
+            raise CorruptStream(f"there is no book number {header.book}")
+        levels = (header.split_level, header.fine_level)
+        split, fine = code_map(receiver, self._tables, levels, _cells(header), None)
+        return GrainMap(*(torch.from_numpy(bits)[None].to(self.device) for bits in (split, fine)))
+
+    @torch.inference_mode()
+    def _synthesise(self, indexes: GrainIndexes, grains: GrainMap, header: IndexHeader) -> Tensor:
+        book = torch.tensor([header.book], device=self.device)
+        image = self.model.synthesise(indexes, grains, book)[0, : header.height, : header.width]
+        picture = image.permute(2, 0, 1)
+        if header.channels == 1:
+            picture = picture.mean(dim=0, keepdim=True)
+        return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+
+    def _check_model(self, container: Container) -> None:
+        if container.codec_id != CodecId.INDEX:
+            raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not index")
+        if container.fingerprint != self.fingerprint:
+            raise UnknownModel(
+                f"the stream needs the model {container.fingerprint.hex()}, "
+                f"this codec is {self.fingerprint.hex()}"
+            )
+
+
+class _Received(NamedTuple):
+    """What was decoded of a stream."""
+
+    header: IndexHeader
+    grains: GrainMap
+    indexes: GrainIndexes
+    lost_packets: tuple[int, ...]
+
+
+class _Trials:
+    """Streams of one picture at several settings; the picture is analysed once."""
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        codec: IndexCodec,
+        picture: Tensor,
+        packets: int,
+        sections: list[tuple[int, bytes]],
+        notify: Progress,
+    ) -> None:
+        self._codec = codec
+        self._packets = packets
+        self._sections = sections
+        self._notify = notify
+        self._count = 0
+        self._channels, self._height, self._width = picture.shape
+        rgb = picture.to(codec.device).expand(3, -1, -1)
+        padded = F.pad(rgb[None], (0, -self._width % CELL, 0, -self._height % CELL), mode="replicate")
+        image = padded.permute(0, 2, 3, 1).contiguous()
+        self._scores = routing_scores(image)
+        features = codec.model.encoder.features(image)
+        self._coarse_features = features.coarse
+        self._medium, self._fine = codec.model.finer_indexes(features)
+
+    @torch.inference_mode()
+    def at(self, setting: Setting) -> bytes:
+        """The stream at a setting."""
+        # How many trials a search takes is not known beforehand; the fraction only ever rises.
+        self._notify(1 - 0.9 * 0.9**self._count, "encoding")
+        self._count += 1
+        codec, device = self._codec, self._codec.device
+        fractions = (torch.tensor([share], device=device) for share in (setting.split, setting.fine))
+        grains = route(self._scores, *fractions)
+        book = torch.tensor([setting.book], device=device)
+        coarse = codec.model.books.choose(self._coarse_features, book).codes
+        levels = levels_of(grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
+        header = IndexHeader(
+            self._height, self._width, self._channels, setting.book, *levels, packets=self._packets
+        )
+        payload = codec.send(header, grains, GrainIndexes(coarse, self._medium, self._fine))
+        return codec.pack(payload, self._sections)
+
+    def within_bytes(self, limit: float) -> bytes:
+        """The largest stream of at most ``limit`` bytes: the largest book that fits, then splits.
+
+        Raises:
+            ValueError: Even the smallest stream is larger.
+        """
+        if not 0 < limit < math.inf:
+            raise ValueError(f"a target must be positive and finite, got {limit}")
+        book = self._codec.model.books.full
+        unsplit = self.at(Setting(book, 0.0, 0.0))
+        while len(unsplit) > limit and book > 0:
+            book -= 1
+            unsplit = self.at(Setting(book, 0.0, 0.0))
+        if len(unsplit) > limit:
+            raise ValueError(
+                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(unsplit)}"
+            )
+
+        def trial(step: int) -> bytes:
+            return unsplit if step == 0 else self.at(_setting_of_detail(book, step / _DETAIL_STEPS))
+
+        found = QualitySearch(trial, len, _DETAIL_STEPS).at_most(limit)
+        assert found is not None
+        return found
+
+
+def _cells(header: IndexHeader) -> tuple[int, int]:
+    """Rows and columns of cells."""
+    return -(-header.height // CELL), -(-header.width // CELL)
+
+
+def _setting_of_detail(book: int, detail: float) -> Setting:
+    split, fine = (float(x) for x in fractions_of_detail(torch.tensor(detail, dtype=torch.float64)))
+    return Setting(book, split, fine)
+
+
+def _setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Setting:
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"granularity must be three shares of sum 1, none negative, got {shares}")
+    split = 1.0 - shares[0]
+    return Setting(full_book, split, shares[2] / split if split > 0 else 0.0)
+
+
+def _ignore(fraction: float, stage: str) -> None:
+    """The progress callback of those who gave none."""
+
+
+def _checked_picture(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a torch tensor (3, H, W) or (1, H, W), got {type(x).__name__}")
+    if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
+        raise ValueError(f"expected a picture of shape (3, H, W) or (1, H, W), got {tuple(x.shape)}")
+    x = x.detach()
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"expected uint8 or floating point of shape {tuple(x.shape)}, got {x.dtype}")
+    if not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1:
+        raise ValueError(
+            f"a floating-point picture of shape {tuple(x.shape)} must be finite and within [0, 1]"
+        )
+    return x.float()
+
+
+def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
+    unknown = set(metadata) - set(METADATA_SECTIONS)
+    if unknown:
+        raise ValueError(f"metadata can be {', '.join(METADATA_SECTIONS)}, not {', '.join(sorted(unknown))}")
+    return [(METADATA_SECTIONS[name], content) for name, content in metadata.items()]
+
+
+def _loaded_model(weights: WeightFile) -> IndexModel:
+    """Builds and fills a model from a weight file; its prior becomes an integer network."""
+    model = build_index_model(**weights.config)
+    converted: Any = convert(model.prior)
+    model.prior = converted
+    state = {k: torch.from_numpy(np.asarray(v)) for k, v in weights.tensors.items() if "tables." not in k}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit their configuration: {error}") from error
+    for module in model.modules():
+        prove: Any = getattr(module, "prove_exact", None)
+        if isinstance(module, nn.Module) and prove is not None:
+            prove()
+    return model

@@ -1,0 +1,77 @@
+"""The comparison at low rates, with a small codec and small pictures."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from latentpress.scripts import low_rate_comparison
+from latentpress.scripts.low_rate_comparison import Row, available_rivals, main, means_table, wins
+
+
+@pytest.fixture
+def weights(tmp_path):
+    from latentpress.models.index.model import build_index_model
+    from latentpress.models.index.quantiser import unit_vectors
+    from latentpress.train.export_index import export_index
+
+    torch.manual_seed(0)
+    small = {f"{part}_{width}_channels": 8 for part in ("encoder", "decoder", "prior")
+             for width in ("fine", "medium", "coarse")}  # fmt: skip
+    small |= {name.replace("channels", "depth"): 1 for name in small}
+    model = build_index_model(codes=64, code_channels=4, condition_channels=4, **small)
+    model.books.fill(unit_vectors(torch.randn(64, 4)), torch.ones(64), model.encoder.heads[0])
+    path = tmp_path / "small.safetensors"
+    path.write_bytes(export_index(model.config, model.state_dict()).to_bytes())
+    return path
+
+
+def test_everything_is_written(weights, tmp_path, capsys, monkeypatch) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.radial_gradient("L").resize((208, 192)).convert("RGB").save(folder / "disc.png")
+    monkeypatch.setattr(low_rate_comparison, "TOLERANCE", 20.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path / "out"
+    arguments = ["--codec", str(weights), "--data", str(folder), "--out", str(out)]
+    assert main([*arguments, "--rates", "0.1", "--sheets", "disc"]) == 0
+    torch.set_num_threads(threads)
+    content = json.loads((out / "index_low_rates.json").read_text())
+    by_codec = {row["codec"]: row for row in content["rows"]}
+    assert {"index", "AVIF", "AVIF at half size", "WebP"} <= by_codec.keys()
+    assert by_codec["index"]["bytes"] * 8 <= 0.1 * 208 * 192
+    assert all(row["measures"]["wasserstein"] >= 0 for row in content["rows"])
+    assert len(content["fingerprint"]) == 16
+    with Image.open(out / "index_disc.png") as sheet:
+        assert sheet.width > 500
+    printed = capsys.readouterr().out
+    assert "lower Wasserstein distortion than WebP 0.1" in printed
+    assert "skipped: lpips" in printed
+
+
+def test_wrong_codec(tmp_path, capsys) -> None:
+    arguments = ["--codec", "nothing", "--data", str(tmp_path), "--out", str(tmp_path)]
+    assert main(arguments) != 0
+    assert "nothing" in capsys.readouterr().err
+
+
+def test_half_size_keeps_the_size(tmp_path) -> None:
+    half = next(rival for rival in available_rivals()[0] if rival.name == "AVIF at half size")
+    pixels = torch.randint(0, 256, (3, 31, 45), dtype=torch.uint8)
+    data = half.encode(pixels, 50)
+    assert half.decode(data, (31, 45)).shape == (3, 31, 45)
+
+
+def test_means_and_wins() -> None:
+    rows = [
+        Row("a", 0.1, "index", 10, 0.1, {"wasserstein": 1.0}),
+        Row("a", 0.1, "AVIF", 10, 0.1, {"wasserstein": 2.0}),
+        Row("b", 0.1, "index", 10, 0.1, {"wasserstein": 3.0}),
+        Row("b", 0.1, "AVIF", 10, 0.1, {"wasserstein": 2.0}),
+    ]
+    assert wins(rows) == {"AVIF 0.1": (1, 2)}
+    table = means_table(rows, ("wasserstein",))
+    assert "index" in table
+    assert "2.0000" in table
