@@ -51,7 +51,7 @@ class GeneratorTraining(ShapeTraining):
         lr: float = 1.5e-3,
         weight_decay: float = 0.02,
         divergence_weight: float = 1e-3,
-        sign_weight: float = 0.1,
+        sign_weight: float = 0.3,
         colour_weight: float = 0.5,
         compile_network: bool = True,
     ) -> None:

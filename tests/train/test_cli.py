@@ -1,4 +1,4 @@
-"""Every experiment in configs/ runs, stops and goes on; once on two processes."""
+"""Every image experiment in configs/ runs, stops and goes on; once on two processes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from latentpress.train.cli import main
 from latentpress.train.export import network_from_checkpoint
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-EXPERIMENTS = sorted(CONFIGS.rglob("*.yaml"))
+EXPERIMENTS = sorted((CONFIGS / "image").rglob("*.yaml"))
 
 # A setting of a network by the end of its name, and the most of it that is quick.
 SMALL = {"channels": 8, "width": 8, "depth": 1}

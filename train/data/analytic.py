@@ -13,27 +13,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentpress.models.shape.implicit import Function, SurfaceSamples, sample_surface
+from latentpress.models.shape.oriented_points import turn
+
 _CANDIDATES = 24576
-_PROJECTIONS = 6
-_TOLERANCE = 4e-3
 _DOMAIN = 1.25
 _EXTENT = 1.2
 
 
 class AnalyticBatch(NamedTuple):
-    """Surface samples of a batch of shapes.
+    """A batch of shapes.
 
     Attributes:
-        position: ``(B, N, 3)``.
-        normal: ``(B, N, 3)``, outward, of unit length.
-        usable: ``(B,)``: false where a shape is empty or has too little surface.
-        function: Implicit function of the batch, ``(B, M, 3) -> (B, M)``, negative inside.
+        surface: Samples of the surfaces.
+        function: Implicit function of the batch.
     """
 
-    position: Tensor
-    normal: Tensor
-    usable: Tensor
-    function: Callable[[Tensor], Tensor]
+    surface: SurfaceSamples
+    function: Function
 
 
 class Draw:
@@ -73,9 +70,6 @@ def random_rotations(draw: Draw) -> Tensor:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
-Function = Callable[[Tensor], Tensor]
 
 
 def superquadric(draw: Draw) -> Function:
@@ -214,7 +208,7 @@ def _placed(primitive: Function, draw: Draw, spread: float) -> Function:
         if mirror:
             x, y, z = p.unbind(-1)
             p = torch.stack(((x.square() + 1e-6).sqrt(), y, z), dim=-1)
-        return primitive((p - offset) @ rotation)
+        return primitive(turn(p - offset, rotation))
 
     return function
 
@@ -271,35 +265,8 @@ def random_program(draw: Draw, most_primitives: int = 8) -> Function:
     return bounded
 
 
-def value_and_gradient(function: Function, points: Tensor) -> tuple[Tensor, Tensor]:
-    """An implicit function and its gradient at ``(B, M, 3)``."""
-    with torch.enable_grad():
-        points = points.detach().requires_grad_()
-        value = function(points)
-        (gradient,) = torch.autograd.grad(value.sum(), points)
-    return value.detach(), gradient.nan_to_num()
-
-
-def project(function: Function, points: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Moves points to the zero level by Newton steps along the gradient.
-
-    Returns:
-        Points, unit normals ``(B, M, 3)``, and the estimated distances that are left, ``(B, M)``.
-    """
-    for _ in range(steps):
-        value, gradient = value_and_gradient(function, points)
-        step = value / gradient.square().sum(-1).clamp(min=1e-4)
-        move = (gradient * step[..., None]).clamp(-0.1, 0.1)
-        points = (points - move).clamp(-2, 2)
-    value, gradient = value_and_gradient(function, points)
-    length = gradient.norm(dim=-1).clamp(min=1e-4)
-    return points, gradient / length[..., None], value.abs() / length
-
-
 def analytic_shapes(draw: Draw, samples: int) -> AnalyticBatch:
-    """Random shapes with surface samples, about uniform over their area.
-
-    Points of a thin shell around the surface, uniform in volume, are projected onto it.
+    """Random shapes with surface samples.
 
     Args:
         draw: Of the batch.
@@ -307,19 +274,4 @@ def analytic_shapes(draw: Draw, samples: int) -> AnalyticBatch:
     """
     function = random_program(draw)
     candidates = draw.uniform(-_DOMAIN, _DOMAIN, max(_CANDIDATES, 2 * samples), 3)
-    value, gradient = value_and_gradient(function, candidates)
-    distance = value.abs() / gradient.norm(dim=-1).clamp(min=1e-2)
-    # The shell has twice the wanted number of points at most; thin shells come out even.
-    shell = distance.topk(min(samples, candidates.shape[1]), dim=1, largest=False).indices
-    start = candidates.gather(1, shell[..., None].expand(-1, -1, 3))
-    start = start + draw.normal(*start.shape[1:]) * 0.02
-    points, normals, left = project(function, start, _PROJECTIONS)
-    good = (left < _TOLERANCE) & (points.abs().amax(-1) < _DOMAIN) & torch.isfinite(points).all(-1)
-    good &= normals.norm(dim=-1) > 0.9
-    usable = good.sum(1) >= samples // 2
-    # Failed points are replaced by good ones, so that the batch stays rectangular.
-    order = torch.argsort(good.to(torch.uint8), dim=1, descending=True, stable=True)
-    count = good.sum(1, keepdim=True).clamp(min=1)
-    index = order.gather(1, torch.arange(samples, device=draw.device)[None] % count)
-    index = index[..., None].expand(-1, -1, 3)
-    return AnalyticBatch(points.gather(1, index), normals.gather(1, index), usable, function)
+    return AnalyticBatch(sample_surface(function, candidates, samples, _DOMAIN, draw.generator), function)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentpress.models.shape.layers import GRID_HALF_WIDTH
+from latentpress.models.shape.oriented_points import turn
 
 
 class ShapeBatch(NamedTuple):
@@ -114,9 +115,9 @@ class ShapePool:
         queries = self.samples.queries[shapes[:, None], index].float()
         everything = self.samples.surface[shapes, :, :3].float()
         if rotation is not None:
-            surface = torch.cat((surface[..., :3] @ rotation, surface[..., 3:] @ rotation), dim=-1)
-            queries = torch.cat((queries[..., :3] @ rotation, queries[..., 3:]), dim=-1)
-            everything = everything @ rotation
+            surface = torch.cat((turn(surface[..., :3], rotation), turn(surface[..., 3:], rotation)), dim=-1)
+            queries = torch.cat((turn(queries[..., :3], rotation), queries[..., 3:]), dim=-1)
+            everything = turn(everything, rotation)
         low, high = everything.amin(1, keepdim=True), everything.amax(1, keepdim=True)
         centre, scale = (low + high) / 2, 2 / (high - low).amax(-1, keepdim=True)
         surface = torch.cat(
@@ -146,7 +147,7 @@ class ShapePool:
 def _neighbours(
     total: int, shapes: int, count: int, device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    """Indices of neighbouring samples from a random start on, ``(B, count)``: their order is random anyway."""
+    """Indices of neighbouring samples from a random start, ``(B, count)``: their order is random anyway."""
     start = torch.zeros((shapes, 1), dtype=torch.int64, device=device)
     if generator is not None:
         start = torch.randint(total, (shapes, 1), generator=generator, device=device)

@@ -39,7 +39,7 @@ from latentpress.train.data.shape_pool import (
 )
 from latentpress.train.data.surface_colour import procedural_colour
 
-_ANALYTIC_BATCH = 32
+_ANALYTIC_BATCH = 64
 _QUERY_HALF_WIDTH = 1.15
 
 
@@ -119,17 +119,17 @@ def analytic_samples(count: int, counts: SampleCounts, device: torch.device | st
         draw = Draw(min(_ANALYTIC_BATCH, count), device, seed)
         seed += 1
         batch = analytic_shapes(draw, counts.dense)
-        low, high = batch.position.amin(1), batch.position.amax(1)
+        low, high = batch.surface.position.amin(1), batch.surface.position.amax(1)
         centre, scale = (low + high) / 2, 2 / (high - low).amax(-1).clamp(min=1e-3)
         queries, dense = [], []
         for k in range(draw.batch):
-            position = (batch.position[k] - centre[k]) * scale[k]
-            dense.append(OrientedPoints(position, batch.normal[k]))
+            position = (batch.surface.position[k] - centre[k]) * scale[k]
+            dense.append(OrientedPoints(position, batch.surface.normal[k]))
             queries.append(query_points(position, counts.queries, draw.generator))
         # The program evaluates all shapes of a batch together.
         asked = torch.stack(queries)
         inside = batch.function(asked / scale[:, None, None] + centre[:, None]) < 0
-        for k in batch.usable.nonzero().flatten().tolist():
+        for k in batch.surface.usable.nonzero().flatten().tolist():
             distance, _ = distance_to_samples(asked[k], dense[k])
             signed = torch.where(inside[k], -distance, distance)
             order = torch.randperm(counts.dense, generator=draw.generator, device=draw.device)
@@ -299,8 +299,8 @@ class ShapeDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         meshes: str | None = None,
-        analytic: int = 24576,
-        variants: int = 16,
+        analytic: int = 16384,
+        variants: int = 12,
         batch_size: int = 64,
         points: int = 2048,
         surface: int = 1024,
@@ -333,6 +333,10 @@ class ShapeDataModule(lightning.LightningDataModule):
         if self._pool is None:
             self._pool = ShapePool(self._cached("train.pt", self._training_samples, device))
         return self._pool
+
+    def replace_pool(self, pool: ShapePool) -> None:
+        """Puts other shapes in the place of those to train on."""
+        self._pool = pool
 
     def held_out_pool(self, device: torch.device | str) -> ShapePool | None:
         """The meshes to validate on; None without meshes."""
