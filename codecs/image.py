@@ -21,6 +21,7 @@ from latentpress.codecs.bitstream import (
     TableSet,
     UnknownModel,
     encode_varint,
+    information_bits,
     read_container,
     write_container,
 )
@@ -188,8 +189,29 @@ class ImageCodec(Codec):
         """
         self._decode_latent(data, limits)
 
+    def information_bits(self, x: Tensor, quality: float) -> float:
+        """What a picture's symbols cost by the probabilities they are coded with.
+
+        Args:
+            x: A picture as for :meth:`compress`.
+            quality: 0 to 100.
+
+        Returns:
+            Bits of all symbols; what a stream has beyond them is the coder's and the container's.
+        """
+        total = 0.0
+
+        def add(observation: Observation) -> None:
+            nonlocal total
+            total += information_bits(observation.symbols, observation.indexes, self._coder.tables)
+
+        self.encode_payload(_checked_picture(x), quality_to_tenths(quality), observe=add)
+        return total
+
     def likelihood_bits(self, x: Tensor, quality: float) -> float:
-        """What the model's likelihoods say a picture should cost, to hold real streams against.
+        """What the likelihoods of training say a picture should cost.
+
+        Differs from :meth:`information_bits` by what rounding scales to tables loses and fitted tables gain.
 
         Args:
             x: A picture as for :meth:`compress`.

@@ -79,3 +79,26 @@ def read_image_header(payload: bytes, limits: Limits) -> tuple[ImageHeader, int]
     (checksum,) = _CHECKSUM.unpack_from(payload, offset)
     header = ImageHeader(height, width, _COLOURS[colour], quality_tenths, checksum)
     return header, offset + _CHECKSUM.size
+
+
+def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
+    """What an image stream says of its picture.
+
+    Args:
+        payload: Of an image stream.
+        limits: Caps on the picture's size.
+
+    Raises:
+        StreamError: The header is not one of an image.
+
+    Example:
+        >>> describe(ImageHeader(512, 768, 3, 500, 0).to_bytes(), Limits())["quality"]
+        50.0
+    """
+    header, _ = read_image_header(payload, limits)
+    return {
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "quality": header.quality,
+    }

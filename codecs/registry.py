@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latentpress.codecs.base import Codec, Header, SectionInfo
 from latentpress.codecs.bitstream import (
@@ -13,11 +14,32 @@ from latentpress.codecs.bitstream import (
     SectionType,
     read_container,
 )
-from latentpress.codecs.image_payload import read_image_header
+from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.weights import read_weight_file, shipped_weights
 
 if TYPE_CHECKING:
     import torch
+
+
+class _Family(NamedTuple):
+    """Where the code of a codec family is. Named, not imported, because most programs need one family only.
+
+    Attributes:
+        codec_id: Registered number in its streams; families whose payloads begin alike may share one.
+        codec: ``module:class``, made from a weight file and a device.
+        describe: ``module:function``, from a payload and limits to what the codec wrote about the content.
+    """
+
+    codec_id: CodecId
+    codec: str
+    describe: str
+
+
+_FAMILIES = {
+    "image": _Family(
+        CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
+    ),
+}
 
 
 def available() -> tuple[str, ...]:
@@ -43,8 +65,6 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
     """
     import torch
 
-    from latentpress.codecs.image import ImageCodec
-
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -58,9 +78,27 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
     if str(name) not in shipped and not looks_like_path:
         raise ValueError(f"unknown codec {str(name)!r}: available are {', '.join(shipped) or 'none'}")
     weights = read_weight_file(shipped.get(str(name), Path(name)))
-    if weights.family != ImageCodec.name:
+    family = _FAMILIES.get(weights.family)
+    if family is None:
         raise ValueError(f"this version has no codec for weights of the family {weights.family!r}")
-    return ImageCodec(weights, device)
+    codec: Codec = _imported(family.codec)(weights, device)
+    return codec
+
+
+def weights_for(header: Header) -> str:
+    """The name of the shipped weights that a stream needs, for :func:`load`.
+
+    Args:
+        header: Of the stream.
+
+    Returns:
+        The name of the weights with the stream's fingerprint. If none ship, the codec's name: loading those
+        and decoding says which model is missing.
+    """
+    for name, path in shipped_weights().items():
+        if card_path(path).is_file() and read_card(path).fingerprint == header.fingerprint:
+            return name
+    return header.codec
 
 
 def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
@@ -74,15 +112,8 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
         StreamError: Anything is wrong with the bytes.
     """
     container = read_container(data, limits)
-    parameters: dict[str, int | float | str] = {}
-    if container.codec_id == CodecId.IMAGE:
-        image, _ = read_image_header(container.payload, limits)
-        parameters = {
-            "width": image.width,
-            "height": image.height,
-            "channels": image.channels,
-            "quality": image.quality,
-        }
+    describe = next((f.describe for f in _FAMILIES.values() if f.codec_id == container.codec_id), None)
+    parameters = _imported(describe)(container.payload, limits) if describe is not None else {}
     return Header(
         codec=container.codec_id.name.lower(),
         codec_id=int(container.codec_id),
@@ -107,6 +138,12 @@ def read_metadata(data: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, byt
         for kind in (SectionType.ICC, SectionType.EXIF, SectionType.XMP)
     }
     return {name: content for name, content in found.items() if content is not None}
+
+
+def _imported(name: str) -> Any:
+    """What ``module:name`` stands for."""
+    module, attribute = name.split(":")
+    return getattr(import_module(module), attribute)
 
 
 def _section_name(number: int) -> str:

@@ -6,6 +6,8 @@ operation on every device, and leaves the depthwise convolution as the only laye
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,27 +75,66 @@ class DepthwiseConv(nn.Module):
         return y.permute(0, 2, 3, 1)
 
 
+class ContrastNormalisation(nn.Module):
+    """Divides the channels of every position by their common magnitude, ``(B, H, W, C)`` to the same shape.
+
+    ::
+
+        u = weight * x,  y = u / sqrt(1 + mean over the channels of u^2)
+
+    Divisive normalisation as in the generalised form of Balle et al. (arXiv 1611.01704, section 3), with one
+    pool for all channels. Strong and weak contrasts look alike to what follows, and nothing that follows can
+    grow without bound; below a magnitude of one, flat areas stay flat.
+
+    Args:
+        channels: C.
+
+    Example:
+        >>> y = ContrastNormalisation(4)(torch.full((1, 1, 1, 4), 1000.0))
+        >>> float(y.max()) <= 1.0
+        True
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises ``(B, H, W, C)``; sums are taken in float32 whatever the precision of x."""
+        scaled = x * self.weight.to(x.dtype)
+        energy = scaled.float().square().mean(dim=-1, keepdim=True)
+        return scaled * torch.rsqrt(1 + energy).to(x.dtype)
+
+
+Normalisation = Callable[[int], nn.Module]
+"""Makes a module that keeps the shape ``(B, H, W, C)``, from C."""
+
+
 class DepthConvBlock(nn.Module):
     """Residual block: 1x1, SiLU, depthwise 3x3, 1x1; then a gated feed-forward network.
 
     ::
 
-        x -> expand -> SiLU -> depthwise -> project -(+x)-> h
-        h -> value, gate -> value * SiLU(gate) -> output -(+h)-> y
+        x -> normalise -> expand -> SiLU -> depthwise -> project -(+x)-> h
+        h -> normalise -> value, gate -> value * SiLU(gate) -> output -(+h)-> y
 
-    The block type of DCVC-RT's intra codec (arXiv 2502.20762, section 3), with one non-linearity for all.
+    The block type of DCVC-RT's intra codec (arXiv 2502.20762, section 3), with one non-linearity for all, and
+    what its branches see normalised if so wished.
 
     Args:
         channels: Channels in and out.
         expansion: Width of the feed-forward network in multiples of ``channels``.
+        normalisation: Of what the branches see.
 
     Example:
         >>> DepthConvBlock(8)(torch.zeros(1, 4, 4, 8)).shape
         torch.Size([1, 4, 4, 8])
     """
 
-    def __init__(self, channels: int, expansion: int = 2) -> None:
+    def __init__(self, channels: int, expansion: int = 2, normalisation: Normalisation = nn.Identity) -> None:
         super().__init__()
+        self.normalise_mixing = normalisation(channels)
+        self.normalise_feed = normalisation(channels)
         self.expand = nn.Linear(channels, channels)
         self.depthwise = DepthwiseConv(channels)
         self.project = nn.Linear(channels, channels)
@@ -103,8 +144,9 @@ class DepthConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(B, H, W, C)`` to the same shape."""
-        x = x + self.project(self.depthwise(F.silu(self.expand(x))))
-        return x + self.output(self.value(x) * F.silu(self.gate(x)))
+        h = x + self.project(self.depthwise(F.silu(self.expand(self.normalise_mixing(x)))))
+        seen = self.normalise_feed(h)
+        return h + self.output(self.value(seen) * F.silu(self.gate(seen)))
 
 
 class Downsample(nn.Module):

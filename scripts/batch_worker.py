@@ -207,13 +207,14 @@ def _encode(recipe: Recipe, content: bytes, notes: list[str]) -> Made:
 def _decode(recipe: Recipe, content: bytes, notes: list[str]) -> Made:
     import latentpress
     from latentpress.codecs import read_metadata
+    from latentpress.codecs.registry import weights_for
     from latentpress.scripts.pictures import picture_bytes
 
     limits = latentpress.Limits()
     if recipe.max_pixels is not None:
         limits = latentpress.Limits(max_pixels=recipe.max_pixels)
     header = latentpress.inspect(content, limits)
-    name = header.codec if recipe.codec is None else recipe.codec
+    name = weights_for(header) if recipe.codec is None else recipe.codec
     codec = _codec(name, header.fingerprint, recipe.device, _threads(recipe))
     start = time.perf_counter()
     pixels = codec.decompress(content, limits=limits)

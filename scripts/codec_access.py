@@ -73,7 +73,9 @@ class CodecShelf:
             ValueError: There are no such weights, or the device is not there.
             OSError: The weights cannot be read.
         """
-        name = self._chosen if self._chosen is not None else header.codec
+        from latentpress.codecs.registry import weights_for
+
+        name = self._chosen if self._chosen is not None else weights_for(header)
         if name not in self._codecs:
             self._codecs[name] = open_codec(name, self._args)
         return self._codecs[name]

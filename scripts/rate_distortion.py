@@ -31,7 +31,7 @@ class Row(NamedTuple):
         quality: What was asked for, 0 to 100.
         bytes: Size of the file on disk, container included.
         bpp: Bits of that file a pixel.
-        estimated_bpp: Bits a pixel by the likelihoods of the model; None if the codec does not say.
+        estimated_bpp: Bits a pixel by the probabilities symbols are coded with; None if the codec is silent.
         psnr: dB; infinite for equal pixels.
         ms_ssim: None for pictures that are too small for it.
         encode_seconds: Time of `compress`.
@@ -167,8 +167,8 @@ def _measure_one(codec: Codec, path: Path, pixels: torch.Tensor, quality: float,
     start = time.perf_counter()
     data = codec.compress(pixels, quality=quality)
     encode_seconds = time.perf_counter() - start
-    likelihood_bits = getattr(codec, "likelihood_bits", None)
-    estimated_bits = None if likelihood_bits is None else likelihood_bits(pixels, quality)
+    information_bits = getattr(codec, "information_bits", None)
+    estimated_bits = None if information_bits is None else information_bits(pixels, quality)
     file.write_bytes(data)
     size = file.stat().st_size
     stored = file.read_bytes()

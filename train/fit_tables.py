@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
-from latentpress.codecs.bitstream.range_coder import ESCAPE_LENGTH_FREQUENCIES
+from latentpress.codecs.bitstream.information import table_information
 from latentpress.codecs.bitstream.tables import TOTAL
 from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.image import ImageCodec, quality_to_tenths
@@ -83,11 +83,7 @@ class SymbolCounts:
         for number, row in enumerate(self.counts):
             seen = np.flatnonzero(row)
             times, symbols = row[seen], seen - SYMBOL_LIMIT
-            support, cost = tables.support(number), -np.log2(tables.table(number) / TOTAL)
-            inside = (symbols >= support.start) & (symbols < support.stop)
-            total += float((times[inside] * cost[symbols[inside] - support.start]).sum())
-            escaped = symbols[~inside]
-            total += float((times[~inside] * (cost[-1] + _escape_bits(escaped, support))).sum())
+            total += float((times * table_information(symbols, tables, number)).sum())
         return total
 
 
@@ -305,14 +301,6 @@ def _spread(paths: list[Path], limit: int | None) -> list[Path]:
 
 def _percent(bits: float, before: float) -> float:
     return 100 * (1 - bits / before)
-
-
-def _escape_bits(symbols: NDArray[np.int64], support: range) -> NDArray[np.float64]:
-    """What the coder spends on symbols outside a support, after their escape slots."""
-    above = symbols - support.stop
-    number = np.where(above >= 0, 2 * above, 2 * (support.start - 1 - symbols) + 1)
-    length = np.frexp((number + 1).astype(np.float64))[1] - 1
-    return length - np.log2(ESCAPE_LENGTH_FREQUENCIES / TOTAL)[length]
 
 
 def _falling(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,13 +18,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from latentpress.models.image.transforms import PATCH
-from latentpress.models.layers import DepthConvBlock, space_to_depth
+from latentpress.models.layers import ContrastNormalisation, DepthConvBlock, space_to_depth
 
 if TYPE_CHECKING:
     from latentpress.models.image.network import ImageNetwork
 
 _NOISE = 0.01
 """Standard deviation of weights that have no principal component to hold."""
+
+_SMALLEST_DEVIATION = 0.01
+"""Of a channel, in multiples of the mean over channels, that is still brought to one."""
 
 
 class PrincipalComponents(Callback):
@@ -71,8 +74,13 @@ def initialise(network: ImageNetwork, crops: Tensor, lambda_min: float, lambda_m
             nn.init.zeros_(linear.bias)
     patches = space_to_depth(crops.float() / 255 - 0.5, PATCH)
     _set(analysis.stem, _principal_rows(patches, analysis.stem.out_features))
-    squares = space_to_depth(analysis.stem(patches), 2)
+    shallow = analysis.stem(patches)
+    squares = space_to_depth(shallow, 2)
     _set(analysis.down.linear, _principal_rows(squares, analysis.down.linear.out_features))
+    deep = analysis.down.linear(squares)
+    for transform in (analysis, synthesis):
+        _whiten(transform.blocks, shallow)
+        _whiten(transform.deep_blocks, deep)
     _set(analysis.head, torch.eye(*analysis.head.weight.shape))
     _set(synthesis.stem, analysis.head.weight.T)
     _set(synthesis.up.linear, analysis.down.linear.weight.T)
@@ -80,6 +88,15 @@ def initialise(network: ImageNetwork, crops: Tensor, lambda_min: float, lambda_m
     line = torch.linspace(-_log_step(lambda_min), -_log_step(lambda_max), network.gain.knots.shape[0])
     network.gain.knots.copy_(line[:, None].expand_as(network.gain.knots))
     network.inverse_gain.knots.copy_(-network.gain.knots)
+
+
+def _whiten(blocks: nn.ModuleList, x: Tensor) -> None:
+    """Lets every channel count alike where blocks normalise their input ``(..., channels)``."""
+    deviation = x.flatten(0, -2).square().mean(0).sqrt()
+    for block in blocks.modules():
+        if isinstance(block, ContrastNormalisation):
+            # Channels beyond the principal ones hold next to nothing, and stay small.
+            block.weight.copy_(1 / deviation.clamp(min=float(deviation.mean()) * _SMALLEST_DEVIATION))
 
 
 def _log_step(weight: float) -> float:

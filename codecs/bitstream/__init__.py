@@ -25,6 +25,7 @@ from latentpress.codecs.bitstream.errors import (
     UnknownModel,
     UnsupportedVersion,
 )
+from latentpress.codecs.bitstream.information import information_bits
 from latentpress.codecs.bitstream.limits import DEFAULT_LIMITS, Limits
 from latentpress.codecs.bitstream.range_coder import SymbolDecoder, SymbolEncoder
 from latentpress.codecs.bitstream.tables import TableSet, gaussian_tables
@@ -54,6 +55,7 @@ __all__ = [
     "decode_varint",
     "encode_varint",
     "gaussian_tables",
+    "information_bits",
     "read_container",
     "read_preamble",
     "write_container",

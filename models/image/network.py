@@ -12,10 +12,14 @@ from latentpress.models.entropy.context import STEPS, ContextModel, step_mask
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
+from latentpress.models.layers import ContrastNormalisation, Normalisation
 from latentpress.models.quality import QualityGain
 
 # Initial gains follow the theory of uniform quantisation: the step shrinks with the square root of lambda.
 INITIAL_LOG_GAIN = 1.2
+
+NORMALISATIONS: Mapping[str, Normalisation] = {"none": nn.Identity, "contrast": ContrastNormalisation}
+"""What a transform's blocks can do to their input, by its name in configurations."""
 
 
 class ImageNetworkOutput(NamedTuple):
@@ -59,7 +63,7 @@ class ImageNetwork(nn.Module):
             otherwise.
     """
 
-    config: Mapping[str, int]
+    config: Mapping[str, int | str]
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ def build_image_network(
     hyper_width: int = 192,
     context_channels: int = 256,
     context_depth: int = 2,
+    normalisation: str = "none",
 ) -> ImageNetwork:
     """Puts an :class:`ImageNetwork` together from its widths and depths.
 
@@ -142,6 +147,10 @@ def build_image_network(
         hyper_width: Width of the hyper analysis, and of the hyper synthesis at 1/32.
         context_channels: Width of the context model.
         context_depth: Shared blocks of the context model.
+        normalisation: One of :data:`NORMALISATIONS`, for the transforms.
+
+    Raises:
+        KeyError: There is no such normalisation.
 
     Example:
         >>> network = build_image_network(16, 16, 8, 1, 1, 4, 8, 8, 1).eval()
@@ -149,9 +158,10 @@ def build_image_network(
         torch.Size([1, 64, 64, 3])
     """
     config = dict(locals())
+    transform = (channels, deep_channels, latent_channels, depth, deep_depth, NORMALISATIONS[normalisation])
     network = ImageNetwork(
-        analysis=AnalysisTransform(channels, deep_channels, latent_channels, depth, deep_depth),
-        synthesis=SynthesisTransform(channels, deep_channels, latent_channels, depth, deep_depth),
+        analysis=AnalysisTransform(*transform),
+        synthesis=SynthesisTransform(*transform),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
         hyper_prior=HyperPrior(hyper_channels),
         hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),

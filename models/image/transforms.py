@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.layers import DepthConvBlock, Downsample, Upsample, depth_to_space, space_to_depth
+from latentpress.models.layers import (
+    DepthConvBlock,
+    Downsample,
+    Normalisation,
+    Upsample,
+    depth_to_space,
+    space_to_depth,
+)
 from latentpress.models.quality import QualityGain
 
 PATCH = 8
@@ -29,6 +36,7 @@ class AnalysisTransform(nn.Module):
         latent_channels: M.
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
+        normalisation: Of what the blocks' branches see.
 
     Example:
         >>> g_a = AnalysisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -37,14 +45,24 @@ class AnalysisTransform(nn.Module):
     """
 
     def __init__(
-        self, channels: int, deep_channels: int, latent_channels: int, depth: int, deep_depth: int
+        self,
+        channels: int,
+        deep_channels: int,
+        latent_channels: int,
+        depth: int,
+        deep_depth: int,
+        normalisation: Normalisation = nn.Identity,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(3 * PATCH * PATCH, channels)
-        self.blocks = nn.ModuleList(DepthConvBlock(channels) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
+        )
         self.gain = QualityGain(channels)
         self.down = Downsample(channels, deep_channels)
-        self.deep_blocks = nn.ModuleList(DepthConvBlock(deep_channels) for _ in range(deep_depth))
+        self.deep_blocks = nn.ModuleList(
+            DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
+        )
         self.head = nn.Linear(deep_channels, latent_channels)
 
     def forward(self, image: Tensor, quality: Tensor) -> Tensor:
@@ -82,6 +100,7 @@ class SynthesisTransform(nn.Module):
         latent_channels: M.
         depth: Blocks at 1/8.
         deep_depth: Blocks at 1/16.
+        normalisation: Of what the blocks' branches see.
 
     Example:
         >>> g_s = SynthesisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -90,14 +109,24 @@ class SynthesisTransform(nn.Module):
     """
 
     def __init__(
-        self, channels: int, deep_channels: int, latent_channels: int, depth: int, deep_depth: int
+        self,
+        channels: int,
+        deep_channels: int,
+        latent_channels: int,
+        depth: int,
+        deep_depth: int,
+        normalisation: Normalisation = nn.Identity,
     ) -> None:
         super().__init__()
         self.stem = nn.Linear(latent_channels, deep_channels)
-        self.deep_blocks = nn.ModuleList(DepthConvBlock(deep_channels) for _ in range(deep_depth))
+        self.deep_blocks = nn.ModuleList(
+            DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
+        )
         self.up = Upsample(deep_channels, channels)
         self.gain = QualityGain(channels)
-        self.blocks = nn.ModuleList(DepthConvBlock(channels) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
+        )
         self.head = nn.Linear(channels, 3 * PATCH * PATCH)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from latentpress.codecs.bitstream import (
     StreamError,
     write_container,
 )
+from latentpress.codecs.card import ModelCard
 from latentpress.codecs.image import ImageCodec
-from latentpress.codecs.registry import available, inspect, load, read_metadata
+from latentpress.codecs.registry import available, inspect, load, read_metadata, weights_for
 from latentpress.codecs.weights import WeightFile, shipped_weights
 
 
@@ -75,6 +76,34 @@ class TestLoad:
         path.write_bytes(WeightFile("harp", tiny_weights.config, tiny_weights.tensors).to_bytes())
         with pytest.raises(ValueError, match="'harp'"):
             load(path)
+
+
+class TestWeightsFor:
+    @pytest.fixture
+    def shelf(self, weight_path, tiny_weights, monkeypatch):
+        """Two shipped models of one family, and only the second makes the stream."""
+        other = weight_path.with_name("other.safetensors")
+        for path, fingerprint in ((other, "00" * 8), (weight_path, tiny_weights.fingerprint().hex())):
+            card = ModelCard(
+                path.stem, "image", {}, fingerprint, 1, 1, "2025-01-01", "Apache-2.0", "", "", (0.1, 1)
+            )
+            path.with_suffix(".json").write_text(card.to_json())
+        shipped = {"other": other, "tiny": weight_path}
+        monkeypatch.setattr("latentpress.codecs.registry.shipped_weights", lambda: shipped)
+
+    @pytest.mark.usefixtures("shelf")
+    def test_by_fingerprint(self, tiny_codec, picture):
+        assert weights_for(inspect(tiny_codec.compress(picture(20, 20)))) == "tiny"
+
+    @pytest.mark.usefixtures("shelf")
+    def test_unknown_model_gives_the_codec(self, tiny_codec, picture):
+        header = inspect(tiny_codec.compress(picture(20, 20)))
+        assert weights_for(dataclasses.replace(header, fingerprint="12" * 8)) == "image"
+
+    def test_shipped_card_names_its_weights(self, tiny_codec, picture):
+        header = inspect(tiny_codec.compress(picture(20, 20)))
+        image = load("image")
+        assert weights_for(dataclasses.replace(header, fingerprint=image.fingerprint.hex())) == "image"
 
 
 class TestInspect:

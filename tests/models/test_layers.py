@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from latentpress.models.layers import (
+    ContrastNormalisation,
     DepthConvBlock,
     DepthwiseConv,
     Downsample,
@@ -109,3 +110,28 @@ def test_down_and_up() -> None:
         identity.linear.weight.copy_(torch.eye(12))
         identity.linear.bias.zero_()
     assert torch.equal(identity(x), space_to_depth(x, 2))
+
+
+def test_contrast_normalisation_by_hand() -> None:
+    layer = ContrastNormalisation(2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, 0.5]))
+    x = torch.tensor([3.0, 8.0]).view(1, 1, 1, 2)
+    # u = (3, 4), whose mean square is 12.5.
+    torch.testing.assert_close(layer(x).flatten(), torch.tensor([3.0, 4.0]) / 13.5**0.5)
+
+
+def test_strong_contrasts_look_alike_and_weak_ones_stay_weak() -> None:
+    layer, x = ContrastNormalisation(8), torch.randn(2, 3, 5, 8)
+    torch.testing.assert_close(layer(x * 1e4), layer(x * 2e4), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer(x * 1e-4), x * 1e-4, rtol=1e-4, atol=1e-8)
+
+
+def test_normalised_block_is_bounded() -> None:
+    """An outlier of any size moves a block's branches by no more than a bounded amount."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 3, 8) * 1e6
+    plain, normalised = DepthConvBlock(8), DepthConvBlock(8, normalisation=ContrastNormalisation)
+    with torch.no_grad():
+        assert float((plain(x) - x).abs().max()) > 1e8
+        assert float((normalised(x) - x).abs().max()) < 100

@@ -20,12 +20,12 @@ def crops():
     return ((waves * other).reshape(12, 64, 64, 3) * 100 + 128).round().to(torch.uint8)
 
 
-@pytest.fixture
-def network():
+@pytest.fixture(params=["none", "contrast"])
+def network(request):
     torch.manual_seed(0)
     return build_image_network(
         channels=200, deep_channels=96, latent_channels=96, depth=1, deep_depth=1, hyper_channels=8,
-        hyper_width=8, context_channels=16, context_depth=1
+        hyper_width=8, context_channels=16, context_depth=1, normalisation=request.param
     ).eval()  # fmt: skip
 
 
@@ -61,6 +61,22 @@ def test_gains_are_inverse(network, crops) -> None:
     # From one quality to another the step shrinks with the square root of lambda.
     ratio = network.gain(torch.tensor([100.0])) / network.gain(torch.tensor([0.0]))
     assert torch.allclose(ratio, torch.full((1, 96), (0.14 / 0.0009) ** 0.5), rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("network", ["contrast"], indirect=True)
+def test_blocks_see_all_channels_alike(network, crops) -> None:
+    initialise(network, crops, 0.0009, 0.14)
+    images, quality = crops.float() / 255, torch.full((len(crops),), 50.0)
+    seen = []
+    network.analysis.blocks[0].normalise_mixing.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0] * module.weight)
+    )
+    network.analysis(images, quality)
+    deviation = seen[0].flatten(0, -2).square().mean(0).sqrt()
+    # These pictures have few components; those that they have come out at one.
+    assert deviation.max() == pytest.approx(1, rel=0.05)
+    assert int((deviation > 0.9).sum()) >= 10
 
 
 def test_callback_takes_crops_from_the_loader(network, crops) -> None:

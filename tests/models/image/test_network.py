@@ -115,7 +115,7 @@ def test_default_fits_its_file() -> None:
 
 
 def test_config_builds_the_same_network(network) -> None:
-    assert network.config == TINY
+    assert network.config == {**TINY, "normalisation": "none"}
     again = build_image_network(**network.config)
     assert again.state_dict().keys() == network.state_dict().keys()
     again.load_state_dict(network.state_dict())
@@ -138,3 +138,8 @@ def test_transforms_keep_float32_at_the_ends_under_autocast() -> None:
     assert y.dtype == image.dtype == torch.float32
     assert y.shape == (1, 2, 3, 8)
     assert image.shape == (1, 32, 48, 3)
+
+
+def test_unknown_normalisation() -> None:
+    with pytest.raises(KeyError, match="batch"):
+        build_image_network(**TINY, normalisation="batch")
