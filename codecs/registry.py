@@ -39,6 +39,9 @@ _FAMILIES = {
     "image": _Family(
         CodecId.IMAGE, "latentpress.codecs.image:ImageCodec", "latentpress.codecs.image_payload:describe"
     ),
+    "shape": _Family(
+        CodecId.SHAPE, "latentpress.codecs.shape:ShapeCodec", "latentpress.codecs.shape_payload:describe"
+    ),
 }
 
 

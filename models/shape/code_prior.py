@@ -78,7 +78,7 @@ class CodePrior(nn.Module):
         self.head = nn.Linear(width, 2 * channels)
         with torch.no_grad():
             # Tokens have to differ from the start: without a context they have nothing but their bias.
-            self.bias.knots += torch.randn(1, NUM_TOKENS * width) * 0.1
+            self.bias.knots.add_(torch.randn(1, NUM_TOKENS * width) * 0.1)
 
     @property
     def group_channels(self) -> int:
