@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from latentpress.models.shape.oriented_points import OrientedPoints, distance_to_samples
 
 _NEIGHBOURS = 16
-_VOXELS = 40
+_MOST_VOXELS, _LEAST_VOXELS = 48, 8
+_POINTS_A_VOXEL = 2.0
 _MARGIN = 1.3
 
 
@@ -32,8 +33,9 @@ def orient(points: NDArray[np.float32]) -> OrientedPoints:
     centred = neighbours - neighbours.mean(1, keepdims=True)
     _, vectors = np.linalg.eigh(centred.transpose(0, 2, 1) @ centred)
     normals = vectors[:, :, 0].astype(np.float32)
-    smooth = gaussian_filter(_filled(points).astype(np.float32), 1.5)
-    where = ((points / _MARGIN + 1) / 2 * (_VOXELS - 1)).T
+    filled = _filled(points)
+    smooth = gaussian_filter(filled.astype(np.float32), 1.0)
+    where = ((points / _MARGIN + 1) / 2 * len(filled) - 0.5).T
     slope = np.stack([map_coordinates(g, where, order=1) for g in np.gradient(smooth)], axis=1)
     inward = (slope * normals).sum(1) > 0
     normals[inward] *= -1
@@ -44,12 +46,21 @@ def _filled(points: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Voxels of the solid that points enclose, gaps between points closed."""
     from scipy.ndimage import binary_closing, binary_dilation, binary_erosion, binary_fill_holes
 
-    voxels = np.zeros((_VOXELS,) * 3, bool)
-    index = np.floor((points / _MARGIN + 1) / 2 * _VOXELS).astype(int).clip(0, _VOXELS - 1)
-    voxels[tuple(index.T)] = True
-    swollen = binary_dilation(voxels, iterations=2)
-    filled: NDArray[np.bool_] = binary_fill_holes(binary_closing(swollen)) | swollen
-    eroded: NDArray[np.bool_] = binary_erosion(filled, iterations=1)
+    # As fine as leaves no holes between points that are spread over the faces of the cube.
+    faces_of_the_cube = 6 * (2 / (2 * _MARGIN)) ** 2
+    finest = int((len(points) / (_POINTS_A_VOXEL * faces_of_the_cube)) ** 0.5)
+    size = max(_LEAST_VOXELS, min(_MOST_VOXELS, finest))
+    while True:
+        voxels = np.zeros((size,) * 3, bool)
+        index = np.floor((points / _MARGIN + 1) / 2 * size).astype(int).clip(0, size - 1)
+        voxels[tuple(index.T)] = True
+        shell = binary_closing(binary_dilation(voxels))
+        filled: NDArray[np.bool_] = binary_fill_holes(shell) | voxels
+        if filled.sum() > 1.1 * shell.sum() or size == _LEAST_VOXELS:
+            break
+        # Nothing inside: the shell has a hole, or the shape is a sheet. Coarser voxels may close it.
+        size = max(_LEAST_VOXELS, size * 2 // 3)
+    eroded: NDArray[np.bool_] = binary_erosion(filled) | voxels
     return eroded
 
 

@@ -95,7 +95,7 @@ def images_source(given: PosedImages, colour: bool) -> ShapeSource:
         raise ValueError("the silhouettes of the images have nothing in common within the given box")
     volume = np.pad(inside.reshape(counts).astype(np.float32), 2)
     smooth = gaussian_filter(volume, 0.8)
-    vertices, faces, _, _ = marching_cubes(smooth, 0.5, gradient_direction="descent")  # type: ignore[no-untyped-call]
+    vertices, faces, _, _ = marching_cubes(smooth, 0.5, gradient_direction="ascent")  # type: ignore[no-untyped-call]
     vertices = (vertices - 1.5) * cell + low
     pose = Pose.around(tuple(vertices.min(0)), tuple(vertices.max(0)))
     cube = ((vertices - pose.centre) / pose.scale).astype(np.float32)

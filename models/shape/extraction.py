@@ -87,11 +87,9 @@ def extract_mesh(
     padded = np.pad(values, 1, constant_values=float(TRUNCATION))
     vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="ascent")
     cell = 2 * GRID_HALF_WIDTH / resolution
-    # Indices run z, y, x; reversing the axes mirrors the mesh, so its faces are reversed as well.
+    # Indices run z, y, x. Reversing the axes mirrors the mesh, which puts scikit-image's faces right way out.
     points = (vertices[:, ::-1] - 1) * cell - GRID_HALF_WIDTH
-    return ExtractedMesh(
-        np.ascontiguousarray(points, np.float32), np.ascontiguousarray(faces[:, ::-1], np.int64)
-    )
+    return ExtractedMesh(np.ascontiguousarray(points, np.float32), np.ascontiguousarray(faces, np.int64))
 
 
 def _nodes(cells: int, device: torch.device | str) -> Tensor:

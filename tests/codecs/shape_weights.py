@@ -69,9 +69,9 @@ def build_networks(seed: int) -> dict[str, torch.nn.Module]:
 
 
 def _make_sphere(distance: Any) -> None:
-    """Has the distance network read the point alone, and sum rectified coordinates up to a ball's distance."""
+    """Makes the distance mostly that of an octahedron, the sum of rectified coordinates."""
     for layer in (distance.stem, distance.hidden, distance.head):
-        layer.weight.mul_(0.02)
+        layer.weight.mul_(3.0 if layer is distance.stem else 0.5)
         layer.bias.zero_()
     width = distance.stem.out_features
     for axis in range(3):
@@ -79,7 +79,7 @@ def _make_sphere(distance: Any) -> None:
             distance.stem.weight[row, -3 + axis] = 8 * sign
             distance.hidden.weight[row % width, row] = 1.0
             distance.head.weight[0, row % width] = 1.0
-    distance.head.bias.fill_(-5.0)
+    distance.head.bias.fill_(-9.0)
 
 
 def make_weights(seed: int = 1) -> Any:
