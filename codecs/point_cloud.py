@@ -117,6 +117,9 @@ def read_pcd(path: str | Path) -> NDArray[np.float64]:
     packed = columns.get("rgb", columns.get("rgba"))
     if packed is None:
         return xyz
-    bits = packed.astype(np.float32).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)
+    name = "rgb" if "rgb" in columns else "rgba"
+    # Colours are packed into the bits of one number, which older files declare as floating point.
+    as_float = header["TYPE"][header["FIELDS"].index(name)] == "F"
+    bits = packed.astype(np.float32).view(np.uint32) if as_float else packed.astype(np.uint32)
     rgb = np.stack([(bits >> shift & 255) / 255.0 for shift in (16, 8, 0)], axis=1)
     return np.hstack((xyz, rgb))

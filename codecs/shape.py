@@ -237,8 +237,8 @@ class ShapeCodec(Codec):
 
         Args:
             data: A stream of this codec and these weights.
-            as_: ``mesh``: a ``trimesh.Trimesh``, with vertex colours if the shape has any. ``points``: samples
-                of its surface, ``(count, 3)`` float32, or ``(count, 6)`` with RGB in [0, 1]. ``field``:
+            as_: ``mesh``: a ``trimesh.Trimesh``, with vertex colours if there are any. ``points``: samples of
+                its surface, ``(count, 3)`` float32, or ``(count, 6)`` with RGB in [0, 1]. ``field``:
                 density and colour at any place, which can be rendered.
             resolution: Cells each way of the grid that the mesh is made on, 4 to 1024.
             count: Number of points.

@@ -20,7 +20,7 @@ def on_cube(count, random):
     return points
 
 
-@pytest.mark.parametrize("count", [300, 3000])
+@pytest.mark.parametrize("count", [1000, 4000])
 @pytest.mark.parametrize("surface", [on_ball, on_cube])
 def test_normals_point_outward(surface, count) -> None:
     points = surface(count, np.random.default_rng(0))

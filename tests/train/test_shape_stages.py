@@ -112,3 +112,25 @@ def test_prior_knows_the_latents_scale(trained) -> None:
 def test_bridge_remembers_its_prices(trained) -> None:
     checkpoint = torch.load(trained / "bridge" / "checkpoints" / "last.ckpt", weights_only=False)
     assert checkpoint["prices"] == {"geometry": [6e-5, 2.5e-7], "colour": [1e-4, 2e-6]}
+
+
+def test_bridge_between_any_two_latents(tmp_path) -> None:
+    """Pairs that follow a rule: after a few steps the loss is lower, and bits cost something."""
+    from safetensors.torch import save_file
+
+    source = torch.randn(64, 16, 6)
+    pairs = {"source": source, "target": source.reshape(64, 3, 4, 8)[:, :, :2].contiguous()}
+    save_file(pairs, tmp_path / "pairs.safetensors")
+    network = {"source_shape": [16, 6], "target_shape": [3, 2, 8], "tokens": 16, "width": 32, "depth": 1}
+    found = ["fit", "--config", str(CONFIGS / "latent-bridge.yaml")]
+    found += [f"--model.init_args.network.init_args.{k}={v}" for k, v in network.items()]
+    found += [f"--data.init_args.path={tmp_path / 'pairs.safetensors'}", "--data.init_args.batch_size=4"]
+    trainer = {"accelerator": "cpu", "default_root_dir": tmp_path, "max_steps": 3}
+    trainer |= {"enable_progress_bar": False, "enable_model_summary": False}
+    precision = torch.get_float32_matmul_precision()
+    with torch.random.fork_rng():
+        main(found + [f"--trainer.{k}={v}" for k, v in trainer.items()])
+    torch.set_float32_matmul_precision(precision)
+    config, state = averaged_state(tmp_path / "checkpoints" / "last.ckpt")
+    assert config["target_shape"] == [3, 2, 8]
+    assert state["reverse_mapping.head.weight"].shape == (3, 32)
