@@ -186,7 +186,8 @@ class CodeCoder:
 
 
 def _steps(units: Tensor) -> Tensor:
-    return (units * (1 / UNIT)).float()
+    steps: Tensor = (units * (1 / UNIT)).float()
+    return steps
 
 
 def _packed(words: bytes) -> bytes:

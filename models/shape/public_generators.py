@@ -15,7 +15,7 @@ from torch import Tensor
 from latentpress.models.shape.plugins import ColouredMesh, register_generator
 
 SHAP_E_LATENT = (1024, 1024)
-"""Shap-E's latent: 1024 vectors, which become the rows of an implicit function's weights (arXiv 2305.02463)."""
+"""Shap-E's latent: 1024 vectors that become rows of an implicit function's weights (arXiv 2305.02463)."""
 
 TRIPO_LATENT = (3, 40, 64, 64)
 """TripoSR's scene code: three planes of 40 channels (arXiv 2403.02151, table 1)."""
