@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,11 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
-from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX, ImageHeader, read_image_header
+from latentpress.codecs.image_payload import ImageHeader, read_image_header
+from latentpress.codecs.image_refinement import ImageRefiner
+from latentpress.codecs.image_trials import Trial, Trials, to_uint8
 from latentpress.codecs.latent_coder import LatentCoder, Observation
-from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.latent_refinement import Latents, iterations_of
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import UNIT, convert
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
@@ -42,17 +45,6 @@ METADATA_SECTIONS = {"icc": SectionType.ICC, "exif": SectionType.EXIF, "xmp": Se
 """Metadata that a stream can carry, by the name it has in ``compress(metadata=...)``."""
 
 DEFAULT_QUALITY = 50.0
-
-# Stands for no error at all where its logarithm is taken: less than one wrong byte in the largest picture.
-_LEAST_ERROR = 1e-9
-
-
-class _Trial(NamedTuple):
-    """One encoding of the search for a rate."""
-
-    payload: bytes
-    y_hat: Tensor
-    quality: Tensor
 
 
 class ImageCodec(Codec):
@@ -83,12 +75,10 @@ class ImageCodec(Codec):
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
         self.fingerprint = weights.fingerprint()
         self.device = torch.device(device)
-        network = build_image_network(**weights.config)
+        self.network = network = _loaded_network(weights, self.device)
         tables = TableSet.from_arrays(
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
-        _load(network, weights.tensors)
-        self.network = network.eval().requires_grad_(False).to(self.device)
         self._coder = LatentCoder(
             self.network.hyper_prior,
             self.network.hyper_synthesis,
@@ -107,6 +97,7 @@ class ImageCodec(Codec):
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        effort: int = 0,
         progress: Progress | None = None,
     ) -> bytes:
         """Compresses a picture to a complete stream.
@@ -120,11 +111,18 @@ class ImageCodec(Codec):
             target_bpp: The same in bits per pixel of the picture.
             target_psnr: The smallest stream whose decoded 8-bit picture has at least this PSNR, in dB.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
-            progress: Called with the fraction done and the stage.
+            effort: 0 to 10: how long to look for better latents of this very picture, see
+                :mod:`latentpress.codecs.latent_refinement`. Decoding takes no longer. At a given quality it
+                buys fewer bits, a smaller error, or both; with a target, which still holds, what the target
+                leaves open. For a target the picture is refined up to three times.
+            progress: Called with the fraction done and the stage, also before every step of refinement. What
+                it raises ends the compression and reaches the caller; the codec is as before.
 
         Raises:
-            TypeError: x is not a tensor of a supported type, or more than one target is given.
-            ValueError: The shape, the range or a target is out of bounds, or the target cannot be met.
+            TypeError: x is not a tensor of a supported type, the effort is no whole number, or more than one
+                target is given.
+            ValueError: The shape, the range, the effort or a target is out of bounds, or the target cannot
+                be met.
         """
         picture = _checked_picture(x)
         notify = progress or _ignore
@@ -141,15 +139,16 @@ class ImageCodec(Codec):
         if name != "quality" and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
         sections = _metadata_sections(metadata or {})
-        trials = _Trials(self, picture, notify)
+        iterations = iterations_of(effort)
+        trials = Trials(self, picture, iterations, notify)
         if name == "quality":
-            trial = trials.at(quality_to_tenths(value))
+            trial = trials.best_at(quality_to_tenths(value))
         elif name == "target_psnr":
             trial = trials.reaching_psnr(float(value))
         else:
             pixels = picture.shape[1] * picture.shape[2]
             limit = value if name == "target_bytes" else float(value) * pixels / 8
-            trial = trials.within_bytes(limit, len(self._pack(b"", sections)))
+            trial = trials.within(limit, _total_bytes(len(self._pack(b"", sections))))
         data = self._pack(trial.payload, sections)
         notify(1.0, "done")
         return data
@@ -179,7 +178,7 @@ class ImageCodec(Codec):
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)
         notify(1.0, "done")
-        return _to_uint8(picture)
+        return to_uint8(picture)
 
     def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decodes all symbols and checks every checksum, without synthesising the picture.
@@ -257,15 +256,45 @@ class ImageCodec(Codec):
 
     def encode_payload(
         self, picture: Tensor, tenths: int, observe: Callable[[Observation], None] | None = None
-    ) -> _Trial:
+    ) -> Trial:
         """Encodes a checked picture at one quality, without the container."""
+        return self.encode_latents(picture, tenths, self._latents(picture, tenths), observe)
+
+    def encode_latents(
+        self,
+        picture: Tensor,
+        tenths: int,
+        latents: Latents,
+        observe: Callable[[Observation], None] | None = None,
+    ) -> Trial:
+        """Encodes latents of a checked picture, without the container."""
         quality = _quality_tensor(tenths, self.device)
-        rgb = picture.to(self.device).expand(3, -1, -1)
-        y, z = self.analyse(rgb, quality)
-        coded = self._coder.encode(y, z, quality, observe)
+        coded = self._coder.encode(*latents, quality, observe)
         channels, height, width = picture.shape
         header = ImageHeader(height, width, channels, tenths, coded.checksum)
-        return _Trial(header.to_bytes() + coded.data, coded.y_hat, quality)
+        return Trial(header.to_bytes() + coded.data, coded.y_hat, quality)
+
+    def refined_latents(
+        self,
+        picture: Tensor,
+        plain: Trial,
+        multiplier: float,
+        iterations: int,
+        notify: Callable[[int], None] | None = None,
+    ) -> Latents:
+        """Latents of a checked picture that are better than those of a trial, see :class:`ImageRefiner`."""
+        latents = self._latents(picture, plain.tenths)
+        return self._refiner.refine(
+            latents, plain.y_hat, picture.to(self.device), plain.quality, multiplier, iterations, notify
+        )
+
+    @functools.cached_property
+    def _refiner(self) -> ImageRefiner:
+        return ImageRefiner(self.network, self._coder.tables)
+
+    def _latents(self, picture: Tensor, tenths: int) -> Latents:
+        rgb = picture.to(self.device).expand(3, -1, -1)
+        return Latents(*self.analyse(rgb, _quality_tensor(tenths, self.device)))
 
     def _pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
         return write_container(CodecId.IMAGE, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
@@ -289,55 +318,6 @@ class ImageCodec(Codec):
             )
 
 
-class _Trials:
-    """Encodings of one picture at several qualities, and the searches over them."""
-
-    def __init__(self, codec: ImageCodec, picture: Tensor, notify: Progress) -> None:
-        self._codec = codec
-        self._picture = picture
-        self._notify = notify
-        self._count = 0
-
-    def at(self, tenths: int) -> _Trial:
-        # How many trials a search takes is not known beforehand; the fraction only ever rises.
-        self._notify(1 - 0.8**self._count, f"encoding at quality {tenths / 10:g}")
-        self._count += 1
-        return self._codec.encode_payload(self._picture, tenths)
-
-    def within_bytes(self, limit: float, empty: int) -> _Trial:
-        """The best trial whose stream has at most ``limit`` bytes; without a payload it has ``empty``."""
-
-        def total(trial: _Trial) -> int:
-            # The payload's length is a varint, which takes one byte in an empty stream.
-            return empty - 1 + len(encode_varint(len(trial.payload))) + len(trial.payload)
-
-        found = QualitySearch(self.at, total, QUALITY_TENTHS_MAX).at_most(limit)
-        if found is None:
-            smallest = total(self.at(0))
-            raise ValueError(
-                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {smallest}"
-            )
-        return found
-
-    def reaching_psnr(self, psnr: float) -> _Trial:
-        def squared_error(trial: _Trial) -> float:
-            decoded = self._codec.synthesise(trial.y_hat, trial.quality)
-            channels, height, width = self._picture.shape
-            decoded = decoded[:, :height, :width]
-            if channels == 1:
-                decoded = decoded.mean(dim=0, keepdim=True)
-            difference = _to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
-            return max(_LEAST_ERROR, float(difference.square().mean()))
-
-        # Searching downwards from the best quality: the largest step down whose error stays within.
-        search = QualitySearch(lambda s: self.at(QUALITY_TENTHS_MAX - s), squared_error, QUALITY_TENTHS_MAX)
-        found = search.at_most(max(_LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10)))
-        if found is None:
-            best = 10 * torch.log10(torch.tensor(255.0**2 / squared_error(self.at(QUALITY_TENTHS_MAX))))
-            raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
-        return found
-
-
 def quality_to_tenths(quality: float) -> int:
     """Rounds a quality to the tenths that are coded.
 
@@ -351,6 +331,16 @@ def quality_to_tenths(quality: float) -> int:
     if not 0 <= quality <= QUALITY_MAX:
         raise ValueError(f"quality must be within 0 and {QUALITY_MAX}, got {quality}")
     return round(quality * 10)
+
+
+def _total_bytes(empty: int) -> Callable[[Trial], int]:
+    """Length of the stream that a trial makes, given that without a payload it has ``empty`` bytes."""
+
+    def total(trial: Trial) -> int:
+        # The payload's length is a varint, which takes one byte in an empty stream.
+        return empty - 1 + len(encode_varint(len(trial.payload))) + len(trial.payload)
+
+    return total
 
 
 def _quality_tensor(tenths: int, device: torch.device) -> Tensor:
@@ -378,15 +368,19 @@ def _checked_picture(x: Tensor) -> Tensor:
     return x.float()
 
 
-def _to_uint8(picture: Tensor) -> Tensor:
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
 def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
     unknown = set(metadata) - set(METADATA_SECTIONS)
     if unknown:
         raise ValueError(f"metadata can be {', '.join(METADATA_SECTIONS)}, not {', '.join(sorted(unknown))}")
     return [(METADATA_SECTIONS[name], content) for name, content in metadata.items()]
+
+
+# Weights that were made in inference mode would let no gradients pass, and refinement needs some.
+@torch.inference_mode(False)
+def _loaded_network(weights: WeightFile, device: torch.device) -> ImageNetwork:
+    network = build_image_network(**weights.config)
+    _load(network, weights.tensors)
+    return network.eval().requires_grad_(False).to(device)
 
 
 def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:

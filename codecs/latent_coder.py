@@ -27,7 +27,7 @@ from latentpress.models.entropy.hyperprior import HYPER_STRIDE
 SYMBOL_LIMIT = 2**15 - 1
 """Symbols are limited to this magnitude: far beyond any latent, and far inside int32."""
 
-MULTIPLIER = 0.02
+MULTIPLIER = 0.015
 """Squared quantisation steps that one bit is worth when the encoder rounds.
 
 Uniform quantisation at high rate makes it ln(2)/6 = 0.116: there, a smaller step would buy its distortion at

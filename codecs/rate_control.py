@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# What a search near a setting aims at is a little less than its target: to miss it costs a trial.
+_MARGIN = 0.003
+
 
 class QualitySearch(Generic[T]):
     """Searches the largest integer setting whose measure does not exceed a target.
@@ -54,3 +57,53 @@ class QualitySearch(Generic[T]):
             else:
                 low, low_log, result = middle, middle_log, candidate
         return result
+
+
+def search_nearby(
+    trial: Callable[[int], T],
+    measure: Callable[[T], float],
+    target: float,
+    start: int,
+    growth: float,
+    highest: int,
+    most_trials: int,
+) -> list[T]:
+    """Searches the largest setting within a target with few trials, which take long, close to a known one.
+
+    Args:
+        trial: Encodes at a setting.
+        measure: Positive number of a trial's result, rising with the setting.
+        target: What the measure should come close to, from below.
+        start: The first setting to try.
+        growth: How much the logarithm of the measure rises in a step of the setting, about.
+        highest: Largest setting; the smallest is 0.
+        most_trials: At least 1.
+
+    Returns:
+        The results of all trials, whether they are within the target or not.
+
+    Example:
+        >>> search_nearby(lambda s: s, lambda r: 1.01**r, 100.0, 400, 0.012, 1000, 3)
+        [400, 451, 460]
+    """
+    results = []
+    inside: tuple[int, float] | None = None
+    outside: tuple[int, float] | None = None
+    setting = start
+    for _ in range(most_trials):
+        results.append(trial(setting))
+        excess = math.log(measure(results[-1])) - math.log(target)
+        if excess > 0:
+            outside = (setting, excess)
+        else:
+            inside = (setting, excess)
+        if inside is not None and outside is not None:
+            growth = (outside[1] - inside[1]) / (outside[0] - inside[0])
+        if growth <= 0:
+            break
+        low = -1 if inside is None else inside[0]
+        high = highest + 1 if outside is None else outside[0]
+        setting = min(max(math.floor(setting - (excess + _MARGIN) / growth), 0), high - 1)
+        if setting <= low:
+            break
+    return results

@@ -46,6 +46,7 @@ class Batch:
         codec: Shipped weights by name, others by absolute path; None for those that each stream names.
         fingerprint: Of these weights, hexadecimal.
         rate: Name of an argument of `Codec.compress` and its value.
+        effort: 0 to 10.
     """
 
     verb: str
@@ -55,6 +56,7 @@ class Batch:
     codec: str | None = None
     fingerprint: str | None = None
     rate: tuple[str, float] | None = None
+    effort: int = 0
 
 
 @dataclass
@@ -159,6 +161,7 @@ def run_batch(batch: Batch, args: argparse.Namespace) -> int:
         batch.codec,
         batch.fingerprint,
         batch.rate,
+        effort=batch.effort,
         strip=args.strip,
         max_pixels=getattr(args, "max_pixels", None),
         device=args.device,

@@ -17,7 +17,7 @@ from multiprocessing import connection, parent_process
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.batch_records import Item, Record, add_record, digest_of
-from latentpress.scripts.codec_access import open_codec
+from latentpress.scripts.codec_access import effort_option, open_codec
 from latentpress.scripts.failures import EXIT_FAILED, describe, exit_code
 from latentpress.scripts.file_io import write_bytes
 
@@ -38,6 +38,7 @@ class Recipe:
         codec: Weights by name or path; None for those that each stream names.
         fingerprint: Of these weights, hexadecimal; None where each stream names its own.
         rate: Name of an argument of `Codec.compress` and its value.
+        effort: 0 to 10.
         suffix: Suffix of outputs, with its dot.
         strip: Whether colour profile, EXIF and XMP are left out.
         max_pixels: Larger pictures are refused when decoding; None for the usual limit.
@@ -51,6 +52,7 @@ class Recipe:
     codec: str | None = None
     fingerprint: str | None = None
     rate: tuple[str, float] | None = None
+    effort: int = 0
     strip: bool = False
     max_pixels: int | None = None
     device: str = "cpu"
@@ -69,6 +71,8 @@ class Recipe:
             words.append(self.fingerprint)
         if self.rate is not None:
             words.append(f"{self.rate[0]}={self.rate[1]!r}")
+        if self.effort:
+            words.append(f"effort={self.effort}")
         return " ".join([*words, *(["strip"] if self.strip else [])])
 
 
@@ -195,7 +199,7 @@ def _encode(recipe: Recipe, content: bytes, notes: list[str]) -> Made:
     codec = _codec_for_all(recipe, recipe.codec)
     picture = read_picture(content)
     notes += picture.notes
-    options: dict[str, object] = {recipe.rate[0]: recipe.rate[1]}
+    options: dict[str, object] = {recipe.rate[0]: recipe.rate[1], **effort_option(recipe.effort)}
     if picture.metadata and not recipe.strip:
         options["metadata"] = picture.metadata
     _, height, width = picture.pixels.shape

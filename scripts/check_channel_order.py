@@ -25,9 +25,12 @@ from latentpress.models.channel_order.saliency import (
     energy_score,
     group_channels,
     plain_score,
+    variance_score,
 )
 from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_picture
 from latentpress.scripts.text_table import format_table
+
+ORDERING_SCORE = "weight variance"
 
 REPLACEMENTS = ("zero", "mean")
 
@@ -99,9 +102,9 @@ def candidate_scores(statistics: ChannelStatistics) -> dict[str, Tensor]:
     """
     prior = statistics.prior
     return {
+        ORDERING_SCORE: variance_score(statistics),
         "energy score": energy_score(statistics),
         "plain score": plain_score(statistics),
-        "weight variance": statistics.weight_variance,
         "bias magnitude": statistics.bias,
         "column energy": statistics.column_energy,
         "prior energy": prior.mean_square + prior.variance,
@@ -126,14 +129,14 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0 if the energy score reaches the bar, else 1."""
+    """Runs the command line; returns 0 if the score that orders reaches the bar, else 1."""
     parser = argparse.ArgumentParser(prog="check_channel_order", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="image", help="shipped name or path of a weight file")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--pictures", type=int, default=3, help="how many, evenly spaced by name")
     parser.add_argument("--qualities", type=float, nargs="+", default=[50.0])
     parser.add_argument("--replacement", choices=REPLACEMENTS, default="zero", help="for a channel taken out")
-    parser.add_argument("--bar", type=float, default=0.8, help="least correlation of the energy score")
+    parser.add_argument("--bar", type=float, default=0.8, help="least correlation of the weight variance")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
@@ -154,9 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         statistics = channel_statistics(ports, quality)
         scores = {name: score.cpu() for name, score in candidate_scores(statistics).items()}
         columns.append({name: rank_correlation(score, rises) for name, score in scores.items()})
-        reached &= columns[-1]["energy score"] >= options.bar
+        reached &= columns[-1][ORDERING_SCORE] >= options.bar
         core = round(len(rises) / 4)
-        groups = group_channels(scores["energy score"], statistics.correlation.cpu(), core)
+        groups = group_channels(scores[ORDERING_SCORE], statistics.correlation.cpu(), core)
         share = float(rises[groups.core].sum() / rises.sum())
         best = float(rises.sort(descending=True).values[:core].sum() / rises.sum())
         print(

@@ -120,6 +120,35 @@ def positive_float(text: str) -> float:
     return value
 
 
+def effort(text: str) -> int:
+    """Parses an effort.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        A whole number from 0 to 10.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or not 0 <= int(text) <= 10:
+        raise argparse.ArgumentTypeError(f"an effort is a whole number from 0 to 10, got '{text}'")
+    return int(text)
+
+
+def effort_option(value: int) -> dict[str, int]:
+    """Translates an effort.
+
+    Args:
+        value: 0 to 10.
+
+    Returns:
+        Keyword arguments for `Codec.compress`; none for 0, so that codecs need not know of effort.
+    """
+    return {"effort": value} if value else {}
+
+
 def quality(text: str) -> float:
     """Parses a quality.
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from latentpress.scripts.codec_access import effort_option
 from latentpress.scripts.failures import PictureError
 from latentpress.scripts.measures import compare
 from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_picture
@@ -132,6 +133,7 @@ def measure(
     qualities: Sequence[float],
     folder: Path,
     warn: Callable[[str, str], None],
+    effort: int = 0,
 ) -> Iterator[Row]:
     """Compresses every picture at every quality into a file and measures it.
 
@@ -141,6 +143,7 @@ def measure(
         qualities: 0 to 100.
         folder: Where the files go; they are removed again.
         warn: Called with a path and a line for everything a picture lost when it was read.
+        effort: 0 to 10. With any, the rows have no estimates, which are of the picture without it.
 
     Yields:
         A row for each picture and quality, pictures outermost.
@@ -159,15 +162,17 @@ def measure(
             codec.decompress(codec.compress(picture.pixels, quality=qualities[0]))
             warm = True
         for quality in qualities:
-            yield _measure_one(codec, path, picture.pixels, quality, folder)
+            yield _measure_one(codec, path, picture.pixels, quality, effort, folder)
 
 
-def _measure_one(codec: Codec, path: Path, pixels: torch.Tensor, quality: float, folder: Path) -> Row:
+def _measure_one(
+    codec: Codec, path: Path, pixels: torch.Tensor, quality: float, effort: int, folder: Path
+) -> Row:
     file = folder / f"{path.stem}-{quality:g}.lpz"
     start = time.perf_counter()
-    data = codec.compress(pixels, quality=quality)
+    data = codec.compress(pixels, quality=quality, **effort_option(effort))
     encode_seconds = time.perf_counter() - start
-    information_bits = getattr(codec, "information_bits", None)
+    information_bits = None if effort else getattr(codec, "information_bits", None)
     estimated_bits = None if information_bits is None else information_bits(pixels, quality)
     file.write_bytes(data)
     size = file.stat().st_size

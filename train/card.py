@@ -49,7 +49,7 @@ def measurements(paths: Iterable[str | Path], fingerprint: str) -> tuple[Measure
         fingerprint: Of the weights.
 
     Raises:
-        ValueError: A file is not a report, or of other weights.
+        ValueError: A file is not a report, or of other weights, or measured with effort.
     """
     found = []
     for path in paths:
@@ -60,6 +60,10 @@ def measurements(paths: Iterable[str | Path], fingerprint: str) -> tuple[Measure
             raise ValueError(f"{path}: {error}") from error
         if report.get("fingerprint") != fingerprint:
             raise ValueError(f"{path} measured the weights {report.get('fingerprint')}, not {fingerprint}")
+        if report.get("effort", 0):
+            raise ValueError(
+                f"{path} measured effort {report['effort']}, figures of a card are without effort"
+            )
     return tuple(found)
 
 

@@ -8,17 +8,19 @@ import lightning
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from latentpress.train.divergence import DivergenceGuard
 from latentpress.train.schedule import AveragedWeights, TimeBudget, TimedCheckpoint
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's command line with a time budget, averaged weights and checkpoints in every run."""
+    """Lightning's command line with a time budget, averages, checkpoints and a guard in every run."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--budget.minutes``, ``--average.decay``, ``--checkpoint.minutes`` and so on."""
+        """Adds ``--budget.minutes``, ``--average.decay``, ``--checkpoint.minutes``, ``--guard.factor``..."""
         parser.add_lightning_class_args(TimeBudget, "budget")
         parser.add_lightning_class_args(AveragedWeights, "average")
         parser.add_lightning_class_args(TimedCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(DivergenceGuard, "guard")
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.entropy.blocks import ContextBlock
+from latentpress.models.entropy.latent_model import QuantisedLatent, Rounding
 
 STEPS = 4
 """Coding steps, also the number of channel groups and of positions in a square."""
@@ -84,6 +85,7 @@ class ContextModel(nn.Module):
         super().__init__()
         if latent_channels % STEPS:
             raise ValueError(f"latent_channels must be a multiple of {STEPS}, got {latent_channels}")
+        self.latent_channels = latent_channels
         self.adaptors = nn.ModuleList(
             nn.Linear(channels + latent_channels, channels) for _ in range(STEPS - 1)
         )
@@ -108,3 +110,24 @@ class ContextModel(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             mean, raw_scale = self.heads[step](x.to(y_hat.dtype)).chunk(2, dim=-1)
         return Prediction(mean, raw_scale)
+
+    def quantise(self, features: Tensor, y: Tensor, rounding: Rounding) -> QuantisedLatent:
+        """Quantises latents, with gradients.
+
+        Args:
+            features: ``(B, h, w, C)`` of the hyperprior.
+            y: ``(B, h, w, M)`` in quantisation steps.
+            rounding: From residuals to what is coded of them, in the shape of y.
+        """
+        height, width = y.shape[1:3]
+        y_hat = torch.zeros_like(y)
+        mean = torch.zeros_like(y)
+        raw_scale = torch.zeros_like(y)
+        for step in range(STEPS):
+            prediction = self(step, features, y_hat)
+            mask = step_mask(step, height, width, self.latent_channels, y.device)
+            mean = torch.where(mask, prediction.mean, mean)
+            raw_scale = torch.where(mask, prediction.raw_scale, raw_scale)
+            decoded = rounding(y - prediction.mean) + prediction.mean
+            y_hat = torch.where(mask, decoded, y_hat)
+        return QuantisedLatent(y_hat, mean, raw_scale)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,13 @@ class FixedPointLinear(nn.Module):
             result.bias.copy_(_rounded(layer.bias.double() * UNIT, torch.int32))
         return result
 
+    def to_float(self) -> nn.Linear:
+        """The same layer on real numbers, which can be differentiated."""
+        result = nn.Linear(self.weight.shape[1], self.weight.shape[0])
+        return _filled(
+            result, weight=self.weight.float() * 2.0 ** -int(self.shift), bias=self.bias.float() / UNIT
+        )
+
     def accumulator_bound(self) -> int:
         """The largest magnitude any partial sum can have, in units of the product."""
         rows = self.weight.long().abs().sum(dim=1) * ACTIVATION_LIMIT
@@ -158,6 +166,13 @@ class FixedPointDepthwise(nn.Module):
         result.bias.copy_(_rounded(layer.bias.double() * UNIT, torch.int32))
         return result
 
+    def to_float(self) -> DepthwiseConv:
+        """The same layer on real numbers, which can be differentiated."""
+        result = DepthwiseConv(self.weight.shape[0])
+        return _filled(
+            result, weight=self.weight.float() * 2.0 ** -int(self.shift), bias=self.bias.float() / UNIT
+        )
+
     def accumulator_bound(self) -> int:
         """The largest magnitude any partial sum over one half of an activation can have."""
         return int(self.weight.long().abs().sum(dim=(1, 2, 3)).max()) * 2**_HALF_BITS
@@ -185,6 +200,10 @@ class FixedPointDepthwise(nn.Module):
 class FixedPointRectifier(nn.Module):
     """:class:`LeakyRectifier` on integers; ``x / 8`` is rounded down."""
 
+    def to_float(self) -> LeakyRectifier:
+        """The same on real numbers."""
+        return LeakyRectifier()
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps integers of any shape to integers of the same shape."""
         return torch.maximum(x, (x * 0.125).floor_())
@@ -192,6 +211,10 @@ class FixedPointRectifier(nn.Module):
 
 class FixedPointProduct(nn.Module):
     """:class:`RectifiedProduct` on integers: 20 bits times 13 bits, rounded back to units."""
+
+    def to_float(self) -> RectifiedProduct:
+        """The same on real numbers."""
+        return RectifiedProduct()
 
     def forward(self, value: Tensor, gate: Tensor) -> Tensor:
         """Multiplies two tensors of integers of one shape."""
@@ -218,6 +241,11 @@ class FixedPointQualityVector(nn.Module):
         result = cls(layer.knots.shape[1], layer.knots.shape[0])
         result.knots.copy_(_rounded(layer.knots.double() * UNIT, torch.int32))
         return result
+
+    def to_float(self) -> QualityVector:
+        """The same vector on real numbers."""
+        result = QualityVector(self.knots.shape[1], self.knots.shape[0])
+        return _filled(result, knots=self.knots.float() / UNIT)
 
     def forward(self, quality: Tensor) -> Tensor:
         """Maps qualities ``(B,)``, multiples of 0.1 in [0, 100], to integers ``(B, channels)``, float64."""
@@ -278,6 +306,53 @@ def _convert_layer(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, _convert_layer(child))
     return module
+
+
+def to_float(module: nn.Module) -> nn.Module:
+    """Copies an integer network with every layer replaced by its counterpart on real numbers.
+
+    The inverse of :func:`convert`, for what has to be differentiated: the weights are those of the integers,
+    but activations are neither rounded nor limited, and are numbers instead of multiples of ``1 / UNIT``.
+
+    Args:
+        module: What :func:`convert` returns: its layers have a method ``to_float()``.
+
+    Returns:
+        A network on float32, in evaluation mode, without gradients of its weights, on the module's device.
+
+    Example:
+        >>> from latentpress.models.entropy.blocks import ContextBlock
+        >>> integers = convert(ContextBlock(4))
+        >>> x = torch.randn(1, 3, 3, 4)
+        >>> bool((to_float(integers)(x) - integers(to_fixed_point(x)) / UNIT).abs().max() < 0.01)
+        True
+    """
+    # Layers are made with random weights before they get theirs; nobody's random numbers shall notice.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return _float_layer(module).eval()
+
+
+def _float_layer(module: nn.Module) -> nn.Module:
+    counterpart: Any = getattr(module, "to_float", None)
+    if counterpart is not None:
+        result: nn.Module = counterpart()
+        return result
+    # A shallow copy with children of its own: apart from its layers, a network is its code.
+    copied = copy.copy(module)
+    copied._modules = {
+        name: None if child is None else _float_layer(child) for name, child in module._modules.items()
+    }
+    return copied
+
+
+_LayerT = TypeVar("_LayerT", bound=nn.Module)
+
+
+def _filled(layer: _LayerT, **values: Tensor) -> _LayerT:
+    """Gives a layer its values as frozen parameters."""
+    for name, value in values.items():
+        setattr(layer, name, nn.Parameter(value.float(), requires_grad=False))
+    return layer
 
 
 def table_index(raw_scale: Tensor) -> Tensor:

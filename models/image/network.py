@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.entropy.context import STEPS, ContextModel, step_mask
+from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
@@ -101,19 +101,13 @@ class ImageNetwork(nn.Module):
 
         height, width = y.shape[1:3]
         features = self.hyper_synthesis(round_with_gradient(z), quality)[:, :height, :width]
-        y_hat = torch.zeros_like(y)
-        mean = torch.zeros_like(y)
-        raw_scale = torch.zeros_like(y)
-        for step in range(STEPS):
-            prediction = self.context(step, features, y_hat)
-            mask = step_mask(step, height, width, self.latent_channels, y.device)
-            mean = torch.where(mask, prediction.mean, mean)
-            raw_scale = torch.where(mask, prediction.raw_scale, raw_scale)
-            decoded = round_with_gradient(y - prediction.mean) + prediction.mean
-            y_hat = torch.where(mask, decoded, y_hat)
-        y_bits = gaussian_bits(self._rate_proxy(y - mean), scale_from_raw(raw_scale)).sum(dim=(1, 2, 3))
+        latent = self.context.quantise(features, y, round_with_gradient)
+        bits = gaussian_bits(self._rate_proxy(y - latent.mean), scale_from_raw(latent.raw_scale))
+        if latent.coded is not None:
+            bits = bits * latent.coded
+        y_bits = bits.sum(dim=(1, 2, 3))
 
-        image_hat = self.synthesis(y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
+        image_hat = self.synthesis(latent.y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
         return ImageNetworkOutput(image_hat, y_bits, z_bits)
 
     def _rate_proxy(self, x: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from latentpress.scripts.batch import PICTURES, Batch, add_batch_arguments, is_batch, run_batch
 from latentpress.scripts.codec_access import (
     add_machine_arguments,
+    effort,
+    effort_option,
     open_codec,
     positive_float,
     positive_int,
@@ -47,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--psnr", type=positive_float, metavar="D", help="PSNR of each picture, dB")
     parser.add_argument(
         "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
+    )
+    parser.add_argument(
+        "--effort",
+        type=effort,
+        default=0,
+        metavar="N",
+        help="0 to 10: time spent on making each file smaller or better (default: 0)",
     )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
@@ -108,7 +117,7 @@ def _batch(args: argparse.Namespace) -> Batch:
     # Streams hold tenths, so what rounds to the same makes the same stream.
     rate = (name, round(value, 1) if name == "quality" else value)
     codec = args.codec if shipped else str(Path(args.codec).absolute())
-    return Batch("encode", args.pictures[0], PICTURES, SUFFIX, codec, fingerprint, rate)
+    return Batch("encode", args.pictures[0], PICTURES, SUFFIX, codec, fingerprint, rate, args.effort)
 
 
 def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
@@ -117,7 +126,7 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     picture = read_picture(read_bytes(task.source))
     for note in picture.notes:
         warn(str(task), note)
-    options = rate_options(args)
+    options = {**rate_options(args), **effort_option(args.effort)}
     if picture.metadata and not args.strip:
         options["metadata"] = picture.metadata
     start = time.perf_counter()

@@ -13,7 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from latentpress.scripts.codec_access import add_machine_arguments, open_codec, positive_int, qualities
+from latentpress.scripts.codec_access import (
+    add_machine_arguments,
+    effort,
+    open_codec,
+    positive_int,
+    qualities,
+)
 from latentpress.scripts.failures import warn
 from latentpress.scripts.file_io import write_bytes
 from latentpress.scripts.progress import progress_bar
@@ -61,11 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="Q,Q,...",
         help="0 to 100 (default: every 10)",
     )
+    parser.add_argument(
+        "--effort", type=effort, default=0, metavar="N", help="0 to 10, of the encoder (default: 0)"
+    )
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
     parser.add_argument(
         "--anchors",
         metavar="FILE",
-        help="JSON with the curves of other codecs on this data (default: those of Kodak, if it is Kodak)",
+        help="JSON with the curves of other codecs on this data, or of an earlier evaluation of it (default: "
+        "those of Kodak, if it is Kodak)",
     )
     parser.add_argument(
         "--out", default="latentpress-eval", metavar="FOLDER", help="default: latentpress-eval"
@@ -89,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     anchors = _anchors(args.anchors, pictures)
     result = _evaluate(args, pictures, anchors)
     print(_table(result.curve))
-    print(f"\n{len(pictures)} pictures of {args.data}, weights {result.fingerprint}")
+    print(f"\n{len(pictures)} pictures of {args.data}, weights {result.fingerprint}, effort {args.effort}")
     _print_monotony(result)
     for difference in result.differences:
         print(_difference_line(difference))
@@ -117,7 +127,8 @@ def _anchors(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoi
     if path is None:
         return kodak_anchors() if is_kodak(pictures) else {}
     try:
-        codecs = json.loads(Path(path).read_text("utf-8"))["codecs"]
+        content = json.loads(Path(path).read_text("utf-8"))
+        codecs = content["codecs"] if "means" not in content else _curve_of_report(content)
         found = {
             str(name): RatePoints(tuple(map(float, points["bpp"])), tuple(map(float, points["psnr"])))
             for name, points in codecs.items()
@@ -132,6 +143,13 @@ def _anchors(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoi
     return found
 
 
+def _curve_of_report(report: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """The curve of an earlier evaluation, in the form of anchors."""
+    means = [mean for mean in report["means"] if mean["psnr"] is not None]
+    curve = {name: [mean[name] for mean in means] for name in ("bpp", "psnr")}
+    return {f"{report['codec']} with effort {report.get('effort', 0)}": curve}
+
+
 def _evaluate(
     args: argparse.Namespace, pictures: Sequence[Path], anchors: Mapping[str, RatePoints]
 ) -> Evaluation:
@@ -141,7 +159,7 @@ def _evaluate(
     rows: list[Row] = []
     total = len(pictures) * len(args.qualities)
     with tempfile.TemporaryDirectory() as folder, progress_bar("eval") as progress:
-        for row in measure(codec, pictures, args.qualities, Path(folder), warn):
+        for row in measure(codec, pictures, args.qualities, Path(folder), warn, args.effort):
             rows.append(row)
             if progress is not None:
                 progress(len(rows) / total, f"{row.picture} at {row.quality:g}")
@@ -191,6 +209,7 @@ def _report(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
         "command": args.command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "codec": args.codec,
+        "effort": args.effort,
         "fingerprint": result.fingerprint,
         "device": args.device,
         "threads": torch.get_num_threads(),

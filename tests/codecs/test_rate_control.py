@@ -1,5 +1,6 @@
 """The search for a quality that meets a target."""
 
+import math
 from itertools import accumulate
 from random import Random
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.rate_control import QualitySearch, search_nearby
 
 HIGHEST = 1000
 MOST_TRIALS = 24
@@ -100,3 +101,36 @@ def test_smooth_curves_take_few_trials():
 def test_constant_measure():
     assert search([5] * 20, 5)[0] == 19
     assert search([5] * 20, 4)[0] is None
+
+
+class TestNearby:
+    """A search that has few trials and a good place to start."""
+
+    @given(
+        st.floats(1.001, 1.05),
+        st.floats(0.5, 2.0),
+        st.integers(0, HIGHEST),
+        st.floats(0.5, 2.0),
+        st.integers(1, 4),
+    )
+    def test_never_tries_twice_or_outside(self, base, factor, start, off, most):
+        target = factor * base**start
+        growth = off * math.log(base)
+        tried = search_nearby(lambda s: s, lambda s: base**s, target, start, growth, HIGHEST, most)
+        assert tried[0] == start
+        assert len(tried) == len(set(tried)) <= most
+        assert all(0 <= setting <= HIGHEST for setting in tried)
+
+    @given(st.integers(100, 900), st.floats(-0.1, 0.1), st.floats(0.8, 1.25))
+    def test_comes_close(self, start, excess, off):
+        """Even with a growth that is a quarter off."""
+        base = 1.01
+        target = base**start * math.exp(excess)
+        growth = off * math.log(base)
+        tried = search_nearby(lambda s: s, lambda s: base**s, target, start, growth, HIGHEST, 3)
+        inside = [base**setting for setting in tried if base**setting <= target]
+        assert max(inside) > target * 0.965
+
+    @pytest.mark.parametrize("growth", [0.0, -0.01])
+    def test_a_curve_that_does_not_rise(self, growth):
+        assert search_nearby(lambda s: s, lambda s: 5.0, 6.0, 10, growth, HIGHEST, 3) == [10]

@@ -22,6 +22,7 @@ from latentpress.models.channel_order.saliency import (
     group_channels,
     order_channels,
     plain_score,
+    variance_score,
 )
 from latentpress.models.entropy.context import STEPS, step_mask
 from latentpress.models.entropy.fixed_point import convert
@@ -279,11 +280,11 @@ def test_float_and_integer_networks_say_nearly_the_same(network) -> None:
     torch.testing.assert_close(
         integer.prior.variance, floating.prior.variance, rtol=0.1, atol=0.01, check_dtype=False
     )
-    for score in (plain_score, energy_score):
+    for score in (variance_score, plain_score, energy_score):
         torch.testing.assert_close(score(integer), score(floating), rtol=0.1, atol=0.01, check_dtype=False)
 
 
-@pytest.mark.parametrize("scores", [plain_score, energy_score])
+@pytest.mark.parametrize("scores", [variance_score, plain_score, energy_score])
 def test_scores_follow_the_channels(network, within, scores) -> None:
     score = scores(channel_statistics(ports_of(network), QUALITY))
     other = scores(channel_statistics(ports_of(permuted(network, within)), QUALITY))
@@ -293,9 +294,13 @@ def test_scores_follow_the_channels(network, within, scores) -> None:
 
 def test_a_channel_that_nothing_reads_comes_last(network) -> None:
     network.synthesis.stem.weight[:, 9] = 0
+    assert int(energy_score(channel_statistics(ports_of(network))).argmin()) == 9
+
+
+def test_a_channel_that_never_moves_is_auxiliary(network) -> None:
+    network.analysis.head.weight[9] = 0
     groups = order_channels(network)
-    score = energy_score(channel_statistics(ports_of(network)))
-    assert int(score.argmin()) == 9
+    assert int(variance_score(channel_statistics(ports_of(network))).argmin()) == 9
     assert 9 in groups.auxiliary.tolist()
 
 

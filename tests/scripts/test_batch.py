@@ -144,6 +144,7 @@ def test_other_options_make_everything_again(here, encode) -> None:
         ["--bytes", "900"],
         ["--bytes", "901"],
         ["--psnr", "5"],
+        ["--effort", "1"],
         ["--strip"],
     ):
         assert encode(*options)[1][-1].startswith("3 made"), options

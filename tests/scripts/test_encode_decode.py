@@ -38,12 +38,14 @@ def test_round_trip(codec, photo, tmp_path, capsys) -> None:
         (["--bytes", "983"], {"target_bytes": 983}),
         (["--bpp", "0.25"], {"target_bpp": 0.25}),
         (["--psnr", "34"], {"target_psnr": 34.0}),
+        (["--bpp", "0.25", "--effort", "7"], {"target_bpp": 0.25, "effort": 7}),
     ],
 )
 def test_options_reach_the_codec(codec, photo, arguments, expected) -> None:
     assert main(["encode", str(photo), *arguments]) == 0
     assert codec.calls[0].items() >= expected.items()
     assert len([name for name in codec.calls[0] if name.startswith("target")]) <= 1
+    assert ("effort" in codec.calls[0]) == ("effort" in expected)
 
 
 def test_many_into_a_folder(codec, photo, tmp_path, capsys) -> None:
@@ -197,6 +199,8 @@ def test_no_bytes_to_a_terminal(codec, photo, monkeypatch, capsys) -> None:
         (["encode", "a.png", "--bytes", "0"], "at least 1"),
         (["encode", "a.png", "--bytes", "9", "--bpp", "1"], "not allowed with"),
         (["encode", "a.png", "--threads", "none"], "at least 1"),
+        (["encode", "a.png", "--effort", "11"], "from 0 to 10"),
+        (["encode", "a.png", "--effort", "2.5"], "from 0 to 10"),
         (["encode"], "PICTURE"),
         (["decode", "a.lpz", "--device", "tpu"], "invalid choice"),
         (["pack", "a.png"], "invalid choice"),

@@ -80,6 +80,22 @@ def test_anchors_from_a_file(codec, pictures, tmp_path, capsys) -> None:
     assert found["monotone"] is True
 
 
+def test_effort_and_an_earlier_evaluation(codec, pictures, tmp_path, capsys, monkeypatch) -> None:
+    """A report serves as the anchor of the next, so what effort gains comes from two evaluations."""
+    monkeypatch.setattr(codec, "information_bits", lambda *_: 800.0, raising=False)
+    plain = run(pictures, tmp_path / "a", "--qualities", "0,20,40,60")
+    assert (plain["effort"], plain["means"][0]["estimated_bpp"]) == (0, 800 / (200 * 170))
+    assert all("effort" not in call for call in codec.calls)
+    codec.calls.clear()
+    anchor = str(tmp_path / "a" / "image.json")
+    found = run(pictures, tmp_path / "b", "--qualities", "0,20,40,60", "--effort", "3", "--anchors", anchor)
+    assert (found["effort"], found["means"][0]["estimated_bpp"]) == (3, None)
+    assert [call["effort"] for call in codec.calls[1:]] == [3] * 8
+    assert found["bd_rate"][0]["anchor"] == "image with effort 0"
+    assert found["bd_rate"][0]["percent"] == pytest.approx(0.0, abs=1e-9)
+    assert "effort 3" in capsys.readouterr().out
+
+
 def test_quality_that_does_not_matter_is_told(codec, pictures, tmp_path, capsys) -> None:
     assert run(pictures, tmp_path / "a", "--qualities", "50,51", "--limit", "1")["monotone"] is False
     assert "NOT monotone" in capsys.readouterr().out

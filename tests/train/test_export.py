@@ -201,6 +201,7 @@ def test_figures_of_other_weights_are_refused(checkpoint, tmp_path, capsys) -> N
     before = read_card(out)
     for content, message in (
         (json.dumps(report("00" * 8)), "measured the weights 0000000000000000"),
+        (json.dumps(report(before.fingerprint) | {"effort": 3}), "measured effort 3"),
         ("{}", "not a report of latentpress eval"),
         ("no JSON", "report.json: "),
         (json.dumps(report(before.fingerprint) | {"command": "latentpress eval"}), "no --data"),

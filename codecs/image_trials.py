@@ -1,0 +1,202 @@
+"""Encodings of one picture: the search for a rate or an error, and the effort that is spent on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentpress.codecs.base import Progress
+from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX
+from latentpress.codecs.image_refinement import RatePoint, slope
+from latentpress.codecs.rate_control import QualitySearch, search_nearby
+
+if TYPE_CHECKING:
+    from latentpress.codecs.image import ImageCodec
+
+NEIGHBOURHOOD = 100
+"""How far, in tenths of a quality, the slope of the rate-distortion curve is measured to both sides."""
+
+MOST_REFINEMENTS = 3
+"""For a target: a refined picture leaves room in it, so the quality is moved and refined again."""
+
+# Stands for no error at all where its logarithm is taken: less than one wrong byte in the largest picture.
+_LEAST_ERROR = 1e-9
+
+# A search without effort takes about so many encodings; only the progress that is reported depends on it.
+_USUAL_ENCODINGS = 8
+
+
+class Trial(NamedTuple):
+    """One encoding.
+
+    Attributes:
+        payload: The payload section.
+        y_hat: The latent as it will be decoded.
+        quality: ``(1,)``.
+    """
+
+    payload: bytes
+    y_hat: Tensor
+    quality: Tensor
+
+    @property
+    def tenths(self) -> int:
+        """The quality in tenths."""
+        return round(float(self.quality) * 10)
+
+
+class Trials:
+    """Makes and compares encodings of one picture.
+
+    Args:
+        codec: The codec.
+        picture: Checked, ``(3, H, W)`` or ``(1, H, W)`` in [0, 1].
+        iterations: Steps of refinement; 0 for none.
+        notify: Called with the fraction done and the stage.
+    """
+
+    def __init__(self, codec: ImageCodec, picture: Tensor, iterations: int, notify: Progress) -> None:
+        self._codec = codec
+        self._picture = picture
+        self._iterations = iterations
+        self._notify = notify
+        self._count = 0
+        self._expected = self._work_of_refinement
+
+    def at(self, tenths: int) -> Trial:
+        """The picture as the analysis has it."""
+        self._advance(f"encoding at quality {tenths / 10:g}")
+        return self._codec.encode_payload(self._picture, tenths)
+
+    def best_at(self, tenths: int) -> Trial:
+        """The picture with the iterations spent on it; ``bits + lambda error`` is never more than without."""
+        plain = self.at(tenths)
+        if not self._iterations:
+            return plain
+        multiplier = self._slope_at(tenths)
+        if multiplier is None:  # a picture that no bits make better
+            return plain
+        refined = self._refined(plain, multiplier)
+
+        def loss(trial: Trial) -> float:
+            point = self._point(trial)
+            return point.bpp + multiplier * point.squared_error
+
+        return min(plain, refined, key=loss)
+
+    def within(self, limit: float, total: Callable[[Trial], int]) -> Trial:
+        """The picture with the least error whose stream, as ``total`` counts it, has at most ``limit`` bytes.
+
+        Raises:
+            ValueError: No stream of it is that small.
+        """
+        found = self._meet(total, limit, self.squared_error, lambda setting: setting)
+        if total(found) > limit:
+            raise ValueError(
+                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {total(found)}"
+            )
+        return found
+
+    def reaching_psnr(self, psnr: float) -> Trial:
+        """The smallest stream whose picture has at least a PSNR in dB.
+
+        Raises:
+            ValueError: No stream of it has.
+        """
+        target = max(_LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
+        # Searching downwards from the best quality: the largest step down whose error stays within.
+        found = self._meet(
+            self.squared_error, target, lambda t: len(t.payload), lambda setting: QUALITY_TENTHS_MAX - setting
+        )
+        error = self.squared_error(found)
+        if error > target:
+            best = 10 * math.log10(255.0**2 / error)
+            raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
+        return found
+
+    def squared_error(self, trial: Trial) -> float:
+        """Mean squared error of the decoded 8-bit picture, in squared 8-bit steps; positive."""
+        decoded = self._codec.synthesise(trial.y_hat, trial.quality)
+        channels, height, width = self._picture.shape
+        decoded = decoded[:, :height, :width]
+        if channels == 1:
+            decoded = decoded.mean(dim=0, keepdim=True)
+        difference = to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
+        return max(_LEAST_ERROR, float(difference.square().mean()))
+
+    def _meet(
+        self,
+        measure: Callable[[Trial], float],
+        target: float,
+        cost: Callable[[Trial], float],
+        tenths_of: Callable[[int], int],
+    ) -> Trial:
+        """The cheapest trial whose measure is within the target; without any, the one that comes closest.
+
+        The measure rises with a setting. ``tenths_of`` makes it a quality, and a quality a setting again.
+        """
+        self._expected = _USUAL_ENCODINGS + 2 + MOST_REFINEMENTS * self._work_of_refinement
+        plain = QualitySearch(lambda s: self.at(tenths_of(s)), measure, QUALITY_TENTHS_MAX).at_most(target)
+        if plain is None:
+            plain = self.at(tenths_of(0))
+        if not self._iterations:
+            return plain
+        start = tenths_of(plain.tenths)
+        low, high = max(0, start - NEIGHBOURHOOD), min(QUALITY_TENTHS_MAX, start + NEIGHBOURHOOD)
+        growth = math.log(measure(self.at(tenths_of(high))) / measure(self.at(tenths_of(low)))) / (high - low)
+        refined = search_nearby(
+            lambda s: self.best_at(tenths_of(s)),
+            measure,
+            target,
+            start,
+            growth,
+            QUALITY_TENTHS_MAX,
+            MOST_REFINEMENTS,
+        )
+        found = [plain, *refined]
+        fitting = [trial for trial in found if measure(trial) <= target]
+        return min(fitting, key=cost) if fitting else min(found, key=measure)
+
+    def _refined(self, plain: Trial, multiplier: float) -> Trial:
+        where = f"at quality {plain.tenths / 10:g}"
+
+        def step(number: int) -> None:
+            self._advance(f"refining {where}, step {number + 1} of {self._iterations}")
+
+        latents = self._codec.refined_latents(self._picture, plain, multiplier, self._iterations, step)
+        self._advance(f"encoding {where}")
+        return self._codec.encode_latents(self._picture, plain.tenths, latents)
+
+    def _slope_at(self, tenths: int) -> float | None:
+        """Lambda of the picture at a quality, from its neighbourhood or else from all qualities."""
+        for distance in (NEIGHBOURHOOD, QUALITY_TENTHS_MAX):
+            coarse = self._point(self.at(max(0, tenths - distance)))
+            fine = self._point(self.at(min(QUALITY_TENTHS_MAX, tenths + distance)))
+            found = slope(coarse, fine)
+            if found is not None:
+                return found
+        return None
+
+    def _point(self, trial: Trial) -> RatePoint:
+        _, height, width = self._picture.shape
+        return RatePoint(len(trial.payload) * 8 / (height * width), self.squared_error(trial))
+
+    @property
+    def _work_of_refinement(self) -> int:
+        """Encodings and steps, which take about as long each."""
+        return self._iterations + 4
+
+    def _advance(self, stage: str) -> None:
+        # How many encodings a search takes is not known beforehand; the fraction only ever rises.
+        fraction = self._count / self._expected if self._iterations else 1 - 0.8**self._count
+        self._notify(min(fraction, 0.99), stage)
+        self._count += 1
+
+
+def to_uint8(picture: Tensor) -> Tensor:
+    """Rounds a picture around [0, 1] to 8 bits."""
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
