@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,7 +164,7 @@ def mesh_source(mesh: trimesh.Trimesh, colour: bool, seed: int = 0) -> ShapeSour
     generator = torch.Generator().manual_seed(seed)
     surface = sample_solid(solid, _DENSE, generator)
     colours = None
-    if colour and (painter := _painter(mesh)) is not None:
+    if colour and (painter := surface_painter(mesh)) is not None:
         from scipy.spatial import cKDTree
 
         painted = painter(index[chosen], faces, weights)
@@ -240,8 +240,16 @@ def _area_samples(
     return (triangles[chosen] * weights[:, :, None]).sum(1), chosen, weights
 
 
-def _painter(mesh: Any) -> Any:
-    """A function from faces, all faces and barycentric weights to RGB in [0, 1]; None without colours."""
+Painter = Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[Any]], NDArray[np.float64]]
+"""Chosen faces ``(N,)``, all faces ``(F, 3)``, barycentric weights ``(N, 3)`` to RGB ``(N, 3)`` in [0, 1]."""
+
+
+def surface_painter(mesh: Any) -> Painter | None:
+    """A function that says a mesh's colours at places of its surface; None for a mesh without colours.
+
+    Args:
+        mesh: A ``trimesh.Trimesh`` with vertex colours, face colours or a texture.
+    """
     visual = mesh.visual
     if visual is None or not visual.defined:
         return None
