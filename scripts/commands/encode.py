@@ -1,4 +1,4 @@
-"""``latentpress encode``: pictures to compressed files."""
+"""``latentpress encode``: pictures and shapes to compressed files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from latentpress.scripts.codec_access import (
 from latentpress.scripts.failures import run_each, warn
 from latentpress.scripts.file_io import Task, check_target, plan, print_result, read_bytes, write_bytes
 from latentpress.scripts.progress import progress_bar
+from latentpress.scripts.shape_files import encode_shape, is_shape
 
 if TYPE_CHECKING:
     from latentpress import Codec
@@ -35,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: Its parser.
     """
     parser.add_argument(
-        "pictures", nargs="+", metavar="PICTURE", help="picture file, or - for stdin, or one folder"
+        "pictures",
+        nargs="+",
+        metavar="PICTURE",
+        help="file of a picture or a mesh, or - for a picture on stdin, or one folder of pictures",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-o", dest="output", metavar="FILE", help="output file, or - for stdout")
@@ -48,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--bpp", type=positive_float, metavar="R", help="size of each file, bits per pixel")
     rate.add_argument("--psnr", type=positive_float, metavar="D", help="PSNR of each picture, dB")
     parser.add_argument(
-        "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
+        "--codec", help="weights, by name or .safetensors path (default: image, or shape for meshes)"
     )
     parser.add_argument(
         "--effort",
@@ -64,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compresses each picture and prints a line for it: path, bytes, bits per pixel, seconds.
+    """Compresses each picture or shape and prints a line for it: path, bytes, bits per pixel, seconds.
 
     Of a folder, only what is not there yet or not up to date.
 
@@ -77,13 +81,15 @@ def run(args: argparse.Namespace) -> int:
     if is_batch(args.pictures, args):
         return run_batch(_batch(args), args)
     tasks = plan(args.pictures, args.output, args.out, SUFFIX)
-    codec: list[Codec] = []
+    codecs: dict[str, Codec] = {}
 
     def encode(task: Task) -> None:
         check_target(task, args.force)
-        if not codec:
-            codec.append(open_codec(args.codec, args))
-        _encode(task, codec[0], args)
+        shape = is_shape(task.source)
+        name = args.codec or ("shape" if shape else "image")
+        if name not in codecs:
+            codecs[name] = open_codec(name, args)
+        (encode_shape if shape else _encode)(task, codecs[name], args)
 
     return run_each(tasks, encode, debug=args.debug)
 
@@ -109,14 +115,15 @@ def rate_options(args: argparse.Namespace) -> dict[str, Any]:
 def _batch(args: argparse.Namespace) -> Batch:
     from latentpress.codecs.weights import read_weight_file, shipped_weights
 
-    shipped = shipped_weights().get(args.codec)
-    if shipped is None and Path(args.codec).suffix != ".safetensors":
-        raise ValueError(f"unknown codec '{args.codec}'")
-    fingerprint = read_weight_file(shipped or args.codec).fingerprint().hex()
+    chosen = args.codec or "image"
+    shipped = shipped_weights().get(chosen)
+    if shipped is None and Path(chosen).suffix != ".safetensors":
+        raise ValueError(f"unknown codec '{chosen}'")
+    fingerprint = read_weight_file(shipped or chosen).fingerprint().hex()
     name, value = next(iter(rate_options(args).items()), ("quality", DEFAULT_QUALITY))
     # Streams hold tenths, so what rounds to the same makes the same stream.
     rate = (name, round(value, 1) if name == "quality" else value)
-    codec = args.codec if shipped else str(Path(args.codec).absolute())
+    codec = chosen if shipped else str(Path(chosen).absolute())
     return Batch("encode", args.pictures[0], PICTURES, SUFFIX, codec, fingerprint, rate, args.effort)
 
 
