@@ -29,8 +29,9 @@ def register(codec: ShapeCodec, resolution: int = 128, **options: Any) -> None:
     def read(file_obj: Any, **_: Any) -> Mapping[str, Any]:
         mesh = codec.decompress(file_obj.read(), resolution=resolution)
         found: dict[str, Any] = {"vertices": mesh.vertices, "faces": mesh.faces, "process": False}
-        if mesh.visual.kind == "vertex":
-            found["vertex_colors"] = mesh.visual.vertex_colors
+        visual: Any = mesh.visual
+        if visual.kind == "vertex":
+            found["vertex_colors"] = visual.vertex_colors
         return found
 
     def write(mesh: Any, **_: Any) -> bytes:

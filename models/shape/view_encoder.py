@@ -32,9 +32,7 @@ class ConvBackbone(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         widths = (3, channels // 4, channels // 2, channels, channels)
-        self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of pictures in [0, 1]."""
