@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
+from latentpress.codecs.bitstream.information import table_information
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.shape.code_prior import CodePrior
 from latentpress.models.shape.generator import NUM_TOKENS
@@ -25,6 +26,10 @@ from latentpress.models.shape.generator import NUM_TOKENS
 SYMBOL_LIMIT = 2**12 - 1
 """Symbols are limited to this magnitude: far beyond any code, and far inside int32."""
 
+MULTIPLIER = 0.05
+"""Squared quantisation steps that one bit is worth when the encoder rounds, as for images."""
+
+_LARGEST_CHOICE = 32
 _WORD = 4
 
 Exchange = Callable[[Tensor, Tensor | None], NDArray[np.int32]]
@@ -86,6 +91,12 @@ class CodeCoder:
         self.geometry_prior = geometry_prior
         self.colour_prior = colour_prior
         self.tables = tables
+        magnitudes = np.arange(_LARGEST_CHOICE + 1)
+        costs = [table_information(magnitudes, tables, k) for k in range(len(tables))]
+        opposite = [table_information(-magnitudes, tables, k) for k in range(len(tables))]
+        saved = np.diff((np.stack(costs) + np.stack(opposite)) / 2, axis=1, prepend=0)
+        saved[:, 0] = 0
+        self._saved = torch.from_numpy(saved)
 
     def encode(self, geometry: Tensor, colour: Tensor | None, plan: CodePlan) -> CodedShape:
         """Codes one shape.
@@ -100,9 +111,10 @@ class CodeCoder:
 
         def send(raw_scale: Tensor, residual: Tensor | None) -> NDArray[np.int32]:
             assert residual is not None
-            rounded = torch.round(residual).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+            index = table_index(raw_scale)
+            rounded = self._round(residual, index).clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
             symbols = rounded.to(torch.int32).cpu().numpy()
-            encoder.put(symbols, table_index(raw_scale).cpu().numpy(), self.tables)
+            encoder.put(symbols, index.cpu().numpy(), self.tables)
             sent.append(symbols.astype("<i4", copy=False).tobytes())
             return symbols
 
@@ -138,6 +150,16 @@ class CodeCoder:
         if actual != checksum:
             raise CorruptStream(f"the symbols' checksum is {actual:04x}, the stream says {checksum:04x}")
         return code
+
+    def _round(self, residual: Tensor, index: Tensor) -> Tensor:
+        """Rounds to the nearest integer, or to the next smaller magnitude where that saves bits enough."""
+        self._saved = self._saved.to(residual.device)
+        nearest = torch.round(residual)
+        magnitude = nearest.abs()
+        saved = self._saved[index.long(), magnitude.clamp(max=_LARGEST_CHOICE).long()]
+        # (|r| - m + 1)^2 - (|r| - m)^2, the squared error that one step less adds.
+        added = 2 * (residual.abs() - magnitude) + 1
+        return torch.where(added < MULTIPLIER * saved, nearest - torch.sign(nearest), nearest)
 
     @torch.inference_mode()
     def _run(
