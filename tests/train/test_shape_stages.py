@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from latentpress.models.shape.bridge import CodeQuality
 from latentpress.train.cli import main
 from latentpress.train.shape_training import averaged_state
 
@@ -112,6 +113,25 @@ def test_prior_knows_the_latents_scale(trained) -> None:
 def test_bridge_remembers_its_prices(trained) -> None:
     checkpoint = torch.load(trained / "bridge" / "checkpoints" / "last.ckpt", weights_only=False)
     assert checkpoint["prices"] == {"geometry": [6e-5, 2.5e-7], "colour": [1e-4, 2e-6]}
+
+
+def test_checkpoints_become_a_codec(trained, tmp_path) -> None:
+    from latentpress.codecs import load
+    from latentpress.codecs.card import read_card
+    from latentpress.train import export_shape
+
+    found = ["--out", str(tmp_path / "shape.safetensors"), "--training-data", "none", "--training", "little"]
+    for name, stage in {"autoencoder": "generator", "encoder": "encoder", "bridge": "bridge"}.items():
+        found += [f"--{name}", str(trained / stage / "checkpoints" / "last.ckpt")]
+    export_shape.main([*found, "--prior", str(trained / "prior" / "checkpoints" / "last.ckpt")])
+    codec = load(tmp_path / "shape.safetensors")
+    assert read_card(tmp_path / "shape.safetensors").fingerprint == codec.fingerprint.hex()
+    finest = CodeQuality(torch.tensor([100.0]), torch.tensor([100.0]))
+    assert codec.prices(finest) == pytest.approx((2.5e-7, 2e-6))
+    assert len(codec.generate(1)) == 1
+    export_shape.main(found)
+    with pytest.raises(ValueError, match="no prior"):
+        load(tmp_path / "shape.safetensors").generate(1)
 
 
 def test_bridge_between_any_two_latents(tmp_path) -> None:
