@@ -35,6 +35,9 @@ _FAMILIES = {
     "index": Family(
         CodecId.INDEX, "latentpress.codecs.index:IndexCodec", "latentpress.codecs.index_payload:describe"
     ),
+    "shape": Family(
+        CodecId.SHAPE, "latentpress.codecs.shape:ShapeCodec", "latentpress.codecs.shape_payload:describe"
+    ),
 }
 
 

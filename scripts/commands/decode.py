@@ -1,4 +1,4 @@
-"""``latentpress decode``: compressed files to pictures."""
+"""``latentpress decode``: compressed files to pictures and meshes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restores each picture and prints a line for it: path, width x height, seconds.
+    """Restores each picture and prints a line for it: path, width x height, seconds; shapes likewise.
 
     Args:
         args: Arguments of `add_arguments`.
@@ -97,12 +97,19 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     import latentpress
     from latentpress.codecs import read_metadata
     from latentpress.scripts.pictures import format_of, picture_bytes
+    from latentpress.scripts.shape_files import WRITTEN, decode_shape
 
     data = read_bytes(task.source)
     # Without repair, what is wrong with a file is said right here.
     header = latentpress.inspect(data) if not args.repair or _is_whole(data) else None
     if header is not None and header.codec == "field":
         _decode_field(task, data, shelf.get(header), args)
+        return
+    if header is not None and header.codec == "shape":
+        if args.output is None and task.target != STANDARD:
+            task = task._replace(target=str(Path(task.target).with_suffix(WRITTEN[0])))
+            check_target(task, args.force)
+        decode_shape(task, shelf.get(header), args)
         return
     if task.target != STANDARD:
         suffix = format_of(task.target)

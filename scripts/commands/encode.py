@@ -1,4 +1,4 @@
-"""``latentpress encode``: pictures and fields to compressed files."""
+"""``latentpress encode``: pictures, fields and shapes to compressed files."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from latentpress.scripts.failures import run_each, warn
 from latentpress.scripts.fields import is_field, read_field
 from latentpress.scripts.file_io import Task, check_target, plan, print_result, read_bytes, write_bytes
 from latentpress.scripts.progress import progress_bar
+from latentpress.scripts.shape_files import encode_shape, is_shape
 
 if TYPE_CHECKING:
     from latentpress import Codec
@@ -37,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: Its parser.
     """
     parser.add_argument(
-        "pictures", nargs="+", metavar="PICTURE", help="picture file, or - for stdin, or one folder"
+        "pictures",
+        nargs="+",
+        metavar="PICTURE",
+        help="file of a picture or a mesh, or - for a picture on stdin, or one folder of pictures",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-o", dest="output", metavar="FILE", help="output file, or - for stdout")
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variable", metavar="NAME", help="which array of a .h5, .zarr or .nc file")
     parser.add_argument(
         "--codec",
-        help="weights, by name or .safetensors path (default: image for pictures, field for fields)",
+        help="weights, by name or .safetensors path (default: that of what a file holds: image, field or shape)",
     )
     parser.add_argument(
         "--packets",
@@ -84,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compresses each picture and prints a line for it: path, bytes, bits per pixel, seconds.
+    """Compresses each picture or shape and prints a line for it: path, bytes, bits per pixel, seconds.
 
     Of a folder, only what is not there yet or not up to date.
 
@@ -102,13 +106,10 @@ def run(args: argparse.Namespace) -> int:
 
     def encode(task: Task) -> None:
         check_target(task, args.force)
-        family = "field" if is_field(task.source) else "image"
+        family = _family_of(task.source)
         if family not in codecs:
             codecs[family] = _codec(family, args)
-        if family == "field":
-            _encode_field(task, codecs[family], args)
-        else:
-            _encode(task, codecs[family], args)
+        _ENCODERS[family](task, codecs[family], args)
 
     return run_each(tasks, encode, debug=args.debug)
 
@@ -131,11 +132,18 @@ def rate_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _family_of(source: str) -> str:
+    """What a file holds, by its name; a picture unless it says otherwise."""
+    if is_field(source):
+        return "field"
+    return "shape" if is_shape(source) else "image"
+
+
 def _codec(family: str, args: argparse.Namespace) -> Codec:
     """The codec of the weights that were named, or those that the family ships."""
     from latentpress.codecs import available
 
-    if args.codec is None and family not in available():
+    if args.codec is None and family == "field" and family not in available():
         # Bounds on the error need no weights.
         from latentpress.codecs.field import FieldCodec
 
@@ -146,15 +154,15 @@ def _codec(family: str, args: argparse.Namespace) -> Codec:
 def _batch(args: argparse.Namespace) -> Batch:
     from latentpress.codecs.weights import read_weight_file, shipped_weights
 
-    args.codec = args.codec or "image"
-    shipped = shipped_weights().get(args.codec)
-    if shipped is None and Path(args.codec).suffix != ".safetensors":
-        raise ValueError(f"unknown codec '{args.codec}'")
-    fingerprint = read_weight_file(shipped or args.codec).fingerprint().hex()
+    chosen = args.codec or "image"
+    shipped = shipped_weights().get(chosen)
+    if shipped is None and Path(chosen).suffix != ".safetensors":
+        raise ValueError(f"unknown codec '{chosen}'")
+    fingerprint = read_weight_file(shipped or chosen).fingerprint().hex()
     name, value = next(iter(rate_options(args).items()), ("quality", DEFAULT_QUALITY))
     # Streams hold tenths, so what rounds to the same makes the same stream.
     rate = (name, round(value, 1) if name == "quality" else value)
-    codec = args.codec if shipped else str(Path(args.codec).absolute())
+    codec = chosen if shipped else str(Path(chosen).absolute())
     return Batch("encode", args.pictures[0], PICTURES, SUFFIX, codec, fingerprint, rate, args.effort)
 
 
@@ -198,3 +206,6 @@ def _encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     write_bytes(task.target, data, args.force)
     print_result(task, f"{len(data)} bytes  ratio {field.nbytes / len(data):.1f}  {seconds:.2f} s")
+
+
+_ENCODERS = {"image": _encode, "field": _encode_field, "shape": encode_shape}

@@ -141,11 +141,6 @@ class TestInspect:
     def payload(codec, picture) -> bytes:
         return codec.encode_payload(picture(5, 5).float() / 255, 500).payload
 
-    @pytest.mark.parametrize("codec_id", [CodecId.SHAPE])
-    def test_other_codecs(self, codec_id):
-        header = inspect(write_container(codec_id, bytes(8), [(SectionType.PAYLOAD, b"anything")]))
-        assert (header.codec, header.parameters) == (codec_id.name.lower(), {})
-
     def test_limits(self, tiny_codec, picture):
         data = tiny_codec.compress(picture(10, 10))
         inspect(data, Limits(max_pixels=100))

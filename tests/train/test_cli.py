@@ -1,4 +1,4 @@
-"""Every experiment in configs/ runs, stops and goes on; once on two processes."""
+"""Every image experiment in configs/ runs, stops and goes on; once on two processes."""
 
 import json
 import os

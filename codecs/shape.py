@@ -1,0 +1,456 @@
+"""The shape codec: meshes, point clouds and radiance fields to a few hundred bytes and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.bitstream import (
+    DEFAULT_LIMITS,
+    CodecId,
+    CorruptStream,
+    Limits,
+    SectionType,
+    TableSet,
+    UnknownModel,
+    read_container,
+    write_container,
+)
+from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
+from latentpress.codecs.posed_images import PosedImages
+from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
+from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial
+from latentpress.codecs.shape_payload import TENTHS_PER_CODE, ShapeHeader, read_shape_header
+from latentpress.codecs.shape_refine import FreeCode
+from latentpress.codecs.shape_source import ShapeSource, shape_source
+from latentpress.codecs.weights import WeightFile
+from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.quality import QUALITY_MAX
+from latentpress.models.shape.bridge import CodeQuality
+from latentpress.models.shape.extraction import ExtractedMesh, extract_mesh, in_parts
+from latentpress.models.shape.generator import ShapeField
+from latentpress.models.shape.radiance import RadianceField
+from latentpress.models.shape.system import ShapeSystem
+
+if TYPE_CHECKING:
+    import trimesh
+
+INTEGER_PARTS = ("geometry_prior", "colour_prior")
+"""Parts of the bridge that decide probability tables, and so run in integers."""
+
+DEFAULT_QUALITY = 50.0
+MAX_EFFORT = 10
+MAX_RESOLUTION = 1024
+
+_ENCODER_POINTS = 2048
+_MEASURED_POINTS = 30000
+_MEASURED_RESOLUTION = 128
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a stream will give, measured by its encoder.
+
+    Attributes:
+        bytes: Length of the stream.
+        chamfer: Chamfer distance between original and decoded mesh where the longest side is 2: the mean of
+            the two directed mean distances between 30000 samples of each, or the cloud's own points. Infinite
+            where nothing is decoded.
+        quality: Of the geometry, 0 to 100.
+        colour_quality: Of the colour; None for a shape without.
+        steps: Of the refinement.
+    """
+
+    bytes: int
+    chamfer: float
+    quality: float
+    colour_quality: float | None
+    steps: int
+
+
+class EncodedShape(NamedTuple):
+    """A stream and what is known of it.
+
+    Attributes:
+        data: The stream.
+        report: What it will give.
+    """
+
+    data: bytes
+    report: Report
+
+
+class ShapeCodec(Codec):
+    """Squeeze3D: a frozen encoder, a bridge through a compact code, a frozen generator.
+
+    ::
+
+        mesh, points, images -> surface samples -> encoder -> bridge -> code -> range coder -> container
+        container -> range coder -> code -> bridge -> generator -> field -> mesh | points | radiance field
+
+    Args:
+        weights: A weight file of the family ``shape``.
+        device: Where the networks run.
+    """
+
+    name = "shape"
+
+    def __init__(self, weights: WeightFile, device: torch.device | str = "cpu") -> None:
+        if weights.family != self.name:
+            raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
+        self.fingerprint = weights.fingerprint()
+        self.device = torch.device(device)
+        config = dict(weights.config)
+        self._geometry_price = tuple(config.pop("geometry_price"))
+        self._colour_price = tuple(config.pop("colour_price"))
+        system = ShapeSystem(**config)
+        tables = TableSet.from_arrays(
+            {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
+        )
+        _load(system, weights.tensors)
+        self.system = system.eval().requires_grad_(False).to(self.device)
+        self._coder = CodeCoder(system.bridge.geometry_prior, system.bridge.colour_prior, tables)
+
+    def compress(self, x: Any, **options: Any) -> bytes:
+        """Compresses a shape to a complete stream; the options are those of :meth:`encode`."""
+        return self.encode(x, **options).data
+
+    def encode(
+        self,
+        x: trimesh.Trimesh | NDArray[Any] | Tensor | PosedImages | str | Path,
+        *,
+        quality: float | None = None,
+        colour_quality: float | None = None,
+        target_bytes: int | None = None,
+        max_error: float | None = None,
+        effort: int = 0,
+        colour: bool = True,
+        progress: Progress | None = None,
+    ) -> EncodedShape:
+        """Compresses a shape, and measures what the stream will give.
+
+        At most one of ``quality``, ``target_bytes`` and ``max_error`` may be given; without any, the quality
+        is 50.
+
+        Args:
+            x: A mesh, open or not, with vertex colours, face colours or a texture if it has any; points
+                ``(N, 3)`` or ``(N, 6)`` with RGB in [0, 1]; posed images; or a file of a mesh or points.
+            quality: Of the geometry, 0 (smallest) to 100 (best), in steps of 0.4.
+            colour_quality: Of the colour, if it is to differ from the geometry's.
+            target_bytes: The best shape whose stream has at most this many bytes.
+            max_error: The smallest stream whose Chamfer distance, where the longest side is 2, is at most
+                this; it never gets below the samples' own distance of about .007.
+            effort: 0 to 10: how long the code is refined for this shape, 20 steps each.
+            colour: Keep colours, where there are any.
+            progress: Called with the fraction done and the stage.
+
+        Raises:
+            TypeError: x is no shape, or more than one target is given.
+            ValueError: The shape has no surface, an option is out of bounds, or a target cannot be met.
+        """
+        notify = progress or _ignore
+        options = {"quality": quality, "target_bytes": target_bytes, "max_error": max_error}
+        given = {name: float(value) for name, value in options.items() if value is not None}
+        if len(given) > 1:
+            raise TypeError(f"give one of quality, target_bytes and max_error, not {' and '.join(given)}")
+        name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
+        if name != "quality" and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not 0 <= effort <= MAX_EFFORT:
+            raise ValueError(f"effort must be in [0, {MAX_EFFORT}], got {effort}")
+        notify(0.0, "sampling")
+        source = shape_source(x, colour)
+        encoding = ShapeEncoding(self, source, effort, colour_quality, notify)
+        if name == "quality":
+            trial = encoding.at_quality(value)
+        elif name == "target_bytes":
+            trial = encoding.within_bytes(int(value))
+        else:
+            trial = encoding.within_error(value)
+        data = self.pack(trial)
+        notify(0.95, "measuring")
+        header = trial.header
+        step = TENTHS_PER_CODE / 10
+        report = Report(
+            bytes=len(data),
+            chamfer=self.measure(source, trial.code, header),
+            quality=header.geometry_quality * step,
+            colour_quality=None if header.colour_quality is None else header.colour_quality * step,
+            steps=encoding.steps_done,
+        )
+        notify(1.0, "done")
+        return EncodedShape(data, report)
+
+    @overload  # type: ignore[override]
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        as_: Literal["mesh"] = ...,
+        resolution: int = ...,
+        limits: Limits = ...,
+        progress: Progress | None = ...,
+    ) -> trimesh.Trimesh: ...
+
+    @overload
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        as_: Literal["points"],
+        resolution: int = ...,
+        count: int = ...,
+        limits: Limits = ...,
+        progress: Progress | None = ...,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        as_: Literal["field"],
+        limits: Limits = ...,
+        progress: Progress | None = ...,
+    ) -> RadianceField: ...
+
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        as_: Literal["mesh", "points", "field"] = "mesh",
+        resolution: int = 128,
+        count: int = 2048,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+    ) -> trimesh.Trimesh | NDArray[np.float32] | RadianceField:
+        """Restores a shape.
+
+        Args:
+            data: A stream of this codec and these weights.
+            as_: ``mesh``: a ``trimesh.Trimesh``, with vertex colours if there are any. ``points``: samples of
+                its surface, ``(count, 3)`` float32, or ``(count, 6)`` with RGB in [0, 1]. ``field``:
+                density and colour at any place, which can be rendered.
+            resolution: Cells each way of the grid that the mesh is made on, 4 to 1024.
+            count: Number of points.
+            limits: Caps, checked before anything is allocated.
+            progress: Called with the fraction done and the stage.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+            ValueError: An option is out of bounds, or the decoded shape has no surface to sample.
+        """
+        notify = progress or _ignore
+        if as_ not in ("mesh", "points", "field"):
+            raise ValueError(f"as_ must be mesh, points or field, got {as_!r}")
+        if not 4 <= resolution <= MAX_RESOLUTION:
+            raise ValueError(f"resolution must be in [4, {MAX_RESOLUTION}], got {resolution}")
+        if as_ == "points":
+            limits.check_vertices(count)
+        if as_ != "field":
+            limits.check_voxels((resolution + 1,) * 3)
+        notify(0.0, "entropy decoding")
+        header, code = self._decode(data, limits)
+        notify(0.1, "generating")
+        field = self.field_of(code, header)
+        if as_ == "field":
+            notify(1.0, "done")
+            return RadianceField(self.system.generator, field, header.pose.scale, header.pose.centre)
+        mesh = self.mesh_of(field, resolution)
+        limits.check_vertices(len(mesh.vertices))
+        limits.check_faces(len(mesh.faces))
+        notify(0.9, "colouring")
+        result = (
+            self._placed_mesh(mesh, field, header)
+            if as_ == "mesh"
+            else self._points(mesh, field, header, count)
+        )
+        notify(1.0, "done")
+        return result
+
+    def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Decodes all symbols and checks every checksum, without making the shape.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        self._decode(data, limits)
+
+    def generate(self, count: int = 1, seed: int = 0) -> list[RadianceField]:
+        """New shapes from the generator's prior.
+
+        Args:
+            count: How many.
+            seed: Of the noise they are made of.
+
+        Raises:
+            ValueError: The weights have no prior.
+        """
+        if self.system.prior is None:
+            raise ValueError("these weights have no prior to generate from")
+        random = torch.Generator(self.device).manual_seed(seed)
+        latent = self.system.prior.sample(count, generator=random)
+        return [
+            RadianceField(
+                self.system.generator,
+                self.system.generator(latent.geometry[k : k + 1], latent.colour[k : k + 1]),
+                1.0,
+                (0.0, 0.0, 0.0),
+            )
+            for k in range(count)
+        ]
+
+    @torch.inference_mode()
+    def field_of(self, code: DecodedCode, header: ShapeHeader) -> ShapeField:
+        """The field that a decoded code stands for."""
+        quality = self.quality_of(header)
+        bridge = self.system.bridge
+        geometry = bridge.decode_geometry(code.geometry, quality)
+        colour = None if code.colour is None else bridge.decode_colour(code.geometry, code.colour, quality)
+        field: ShapeField = self.system.generator(geometry, colour)
+        return field
+
+    def mesh_of(self, field: ShapeField, resolution: int) -> ExtractedMesh:
+        """The surface of a field as a mesh in the cube."""
+        return extract_mesh(
+            lambda points: self.system.generator.signed_distance(field, points), resolution, self.device
+        )
+
+    def measure(self, source: ShapeSource, code: DecodedCode, header: ShapeHeader) -> float:
+        """Chamfer distance between a shape and what its code decodes to, longest side 2."""
+        mesh = self.mesh_of(self.field_of(code, header), _MEASURED_RESOLUTION)
+        if not len(mesh.faces):
+            return math.inf
+        decoded, _ = sample_triangles(mesh.vertices, mesh.faces, _MEASURED_POINTS)
+        return chamfer_distance(source.reference, decoded)
+
+    def quality_of(self, header: ShapeHeader) -> CodeQuality:
+        """Qualities of a header, ``(1,)`` each, on the codec's device."""
+        colour = header.geometry_quality if header.colour_quality is None else header.colour_quality
+        return CodeQuality(self.quality_tensor(header.geometry_quality), self.quality_tensor(colour))
+
+    def quality_tensor(self, code: int) -> Tensor:
+        """The quality of a code, ``(1,)``."""
+        return torch.tensor([code * TENTHS_PER_CODE / 10], device=self.device)
+
+    def prices(self, quality: CodeQuality) -> tuple[float, float]:
+        """Error that a bit of geometry and of colour is worth: what the weights were trained with."""
+
+        def at(ends: tuple[float, ...], level: Tensor) -> float:
+            low, high = ends
+            return float(low * (high / low) ** (float(level) / QUALITY_MAX))
+
+        return at(self._geometry_price, quality.geometry), at(self._colour_price, quality.colour)
+
+    @torch.inference_mode()
+    def free_code(self, source: ShapeSource) -> FreeCode:
+        """The code that the frozen encoder and the bridge make of a shape, not scaled by any gain."""
+        position, normal = (part[:_ENCODER_POINTS] for part in source.surface)
+        if source.colour is None:
+            colour = torch.zeros_like(position)
+        else:
+            colour = torch.from_numpy(source.colour[:_ENCODER_POINTS]) - 0.5
+        points = torch.cat((position, normal, colour), dim=1)[None].to(self.device)
+        bridge = self.system.bridge
+        code = bridge.forward_mapping(self.system.encoder(points)).float()
+        geometry, paint = code.split((bridge.geometry_prior.channels, bridge.colour_prior.channels), dim=-1)
+        return FreeCode(geometry, None if source.colour is None else paint)
+
+    @torch.inference_mode()
+    def encode_payload(self, source: ShapeSource, code: FreeCode, header: ShapeHeader) -> ShapeTrial:
+        """Encodes a code at the qualities and groups of a header."""
+        quality, bridge = self.quality_of(header), self.system.bridge
+        plan = self._plan(header)
+        colour = None
+        if code.colour is not None:
+            colour = code.colour * bridge.colour_gain(quality.colour)[:, None]
+        geometry = code.geometry * bridge.geometry_gain(quality.geometry)[:, None]
+        coded: CodedShape = self._coder.encode(geometry, colour, plan)
+        header = replace(header, checksum=coded.checksum)
+        return ShapeTrial(header.to_bytes() + coded.data, coded.code, header)
+
+    def pack(self, trial: ShapeTrial) -> bytes:
+        """The stream of an encoding."""
+        return write_container(CodecId.SHAPE, self.fingerprint, [(SectionType.PAYLOAD, trial.payload)])
+
+    def _plan(self, header: ShapeHeader) -> CodePlan:
+        colour = None if header.colour_quality is None else self.quality_tensor(header.colour_quality)
+        geometry = self.quality_tensor(header.geometry_quality)
+        return CodePlan(geometry, colour, header.geometry_groups, header.colour_groups)
+
+    def _decode(self, data: bytes, limits: Limits) -> tuple[ShapeHeader, DecodedCode]:
+        container = read_container(data, limits)
+        if container.codec_id != CodecId.SHAPE:
+            raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not shape")
+        if container.fingerprint != self.fingerprint:
+            raise UnknownModel(
+                f"the stream needs the model {container.fingerprint.hex()}, "
+                f"this codec is {self.fingerprint.hex()}"
+            )
+        header, offset = read_shape_header(container.payload)
+        bridge = self.system.bridge
+        if (
+            header.geometry_groups > bridge.geometry_prior.groups
+            or header.colour_groups > bridge.colour_prior.groups
+        ):
+            raise CorruptStream("the stream has more code groups than the model")
+        code = self._coder.decode(container.payload[offset:], header.checksum, self._plan(header))
+        return header, code
+
+    def _colours(self, field: ShapeField, vertices: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """RGB in [0, 1] at points of the cube, ``(N, 3)``; None for a shape without colour."""
+        if field.colour is None:
+            return None
+        points = torch.from_numpy(vertices)[None].to(self.device)
+        with torch.inference_mode():
+            found = in_parts(lambda part: self.system.generator.colour_at(field, part), points)
+        result: NDArray[np.float32] = found[0].clamp(0, 1).cpu().numpy()
+        return result
+
+    def _placed_mesh(self, mesh: ExtractedMesh, field: ShapeField, header: ShapeHeader) -> trimesh.Trimesh:
+        import trimesh
+
+        colours = self._colours(field, mesh.vertices) if len(mesh.vertices) else None
+        rgba = None
+        if colours is not None:
+            rgba = np.full((len(colours), 4), 255, np.uint8)
+            rgba[:, :3] = np.round(colours * 255)
+        vertices = mesh.vertices.astype(np.float64) * header.pose.scale + header.pose.centre
+        result = trimesh.Trimesh(vertices, mesh.faces, vertex_colors=rgba, process=False)
+        if header.unit is not None:
+            result.units = header.unit
+        return result
+
+    def _points(
+        self, mesh: ExtractedMesh, field: ShapeField, header: ShapeHeader, count: int
+    ) -> NDArray[np.float32]:
+        if not len(mesh.faces):
+            raise ValueError("the decoded shape has no surface to sample")
+        points, _ = sample_triangles(mesh.vertices, mesh.faces, count)
+        placed = (points * header.pose.scale + header.pose.centre).astype(np.float32)
+        colours = self._colours(field, points)
+        return placed if colours is None else np.hstack((placed, colours))
+
+
+def _load(system: ShapeSystem, tensors: Mapping[str, Any]) -> None:
+    """Fills the networks from a weight file; the bridge's priors become integer networks."""
+    for part in INTEGER_PARTS:
+        setattr(system.bridge, part, convert(getattr(system.bridge, part)))
+    state = {k: torch.from_numpy(v) for k, v in tensors.items() if not k.startswith("tables.")}
+    try:
+        system.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit their configuration: {error}") from error
+
+
+def _ignore(fraction: float, stage: str) -> None:
+    """The progress callback of those who gave none."""

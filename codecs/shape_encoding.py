@@ -1,0 +1,182 @@
+"""Encodings of one shape: the searches for a rate or an error, and the refinement between them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentpress.codecs.base import Progress
+from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.shape_coder import DecodedCode
+from latentpress.codecs.shape_payload import QUALITY_CODES, ShapeHeader, quality_code
+from latentpress.codecs.shape_refine import STEPS_PER_EFFORT, Refinement, RefinementTarget, float_bridge
+from latentpress.codecs.shape_source import ShapeSource
+
+if TYPE_CHECKING:
+    from latentpress.codecs.shape import ShapeCodec
+
+_QUERIES = 8192
+
+
+class ShapeTrial(NamedTuple):
+    """One encoding of the search for a rate.
+
+    Attributes:
+        payload: Of the stream.
+        code: As the decoder will have it.
+        header: Of the payload.
+    """
+
+    payload: bytes
+    code: DecodedCode
+    header: ShapeHeader
+
+
+class ShapeEncoding:
+    """Encodings of one shape at several qualities, the searches over them, and the refinement between.
+
+    Args:
+        codec: Whose networks are used.
+        source: The shape.
+        effort: Refinement in units of :data:`latentpress.codecs.shape_refine.STEPS_PER_EFFORT` steps.
+        colour_quality: Of the colour, if it is to differ from the geometry's.
+        notify: Called with the fraction done and the stage.
+
+    Attributes:
+        steps_done: Of the refinement.
+    """
+
+    def __init__(
+        self,
+        codec: ShapeCodec,
+        source: ShapeSource,
+        effort: int,
+        colour_quality: float | None,
+        notify: Progress,
+    ) -> None:
+        self._codec = codec
+        self._source = source
+        self._colour_code = None if colour_quality is None else quality_code(colour_quality)
+        self._notify = notify
+        self._budget = effort * STEPS_PER_EFFORT
+        self._refinement: Refinement | None = None
+        self.steps_done = 0
+        notify(0.05, "encoding")
+        self._code = codec.free_code(source)
+
+    def at_quality(self, quality: float) -> ShapeTrial:
+        """The shape at one quality."""
+        header = self._header(quality_code(quality))
+        self._refine(header, self._budget)
+        return self._trial(header)
+
+    def within_bytes(self, limit: int) -> ShapeTrial:
+        """The best shape whose stream has at most so many bytes.
+
+        Refinement changes how many bytes a quality takes, so half of it goes to the quality that the first
+        search finds, and a quarter each to those that two further searches find.
+        """
+        trial = self._largest(limit)
+        for share in (0.5, 0.25, 0.25):
+            if not self._budget:
+                break
+            self._refine(trial.header, round(share * self._budget))
+            trial = self._largest(limit)
+        return trial
+
+    def within_error(self, limit: float) -> ShapeTrial:
+        """The smallest stream whose Chamfer distance is at most the limit."""
+
+        def error(code: int) -> tuple[ShapeTrial, float]:
+            trial = self._trial(self._header(code))
+            return trial, self._codec.measure(self._source, trial.code, trial.header)
+
+        self._refine(self._header(QUALITY_CODES * 3 // 4), self._budget)
+        best, reached = error(QUALITY_CODES)
+        if reached > limit:
+            raise ValueError(
+                f"max_error {limit:g} cannot be met: the best this codec can do for this shape is a Chamfer "
+                f"distance of {reached:.4f} (longest side 2)"
+            )
+        low, high = -1, QUALITY_CODES
+        while high - low > 1:
+            middle = (low + high) // 2
+            trial, reached = error(middle)
+            if reached <= limit:
+                high, best = middle, trial
+            else:
+                low = middle
+        return best
+
+    def _header(self, code: int, dropped: int = 0) -> ShapeHeader:
+        bridge, painted = self._codec.system.bridge, self._code.colour is not None
+        colour_code = code if self._colour_code is None else self._colour_code
+        return ShapeHeader(
+            kind=self._source.kind,
+            geometry_quality=code,
+            geometry_groups=max(1, bridge.geometry_prior.groups - dropped),
+            colour_quality=colour_code if painted else None,
+            colour_groups=max(1, bridge.colour_prior.groups - dropped) if painted else 0,
+            pose=self._source.pose,
+            unit=self._source.unit,
+            checksum=0,
+        )
+
+    def _trial(self, header: ShapeHeader) -> ShapeTrial:
+        return self._codec.encode_payload(self._source, self._code, header)
+
+    def _largest(self, limit: int) -> ShapeTrial:
+        """The highest quality that fits; at the lowest, as many channel groups as fit."""
+
+        def total(trial: ShapeTrial) -> float:
+            return float(len(self._codec.pack(trial)))
+
+        found = QualitySearch(lambda code: self._trial(self._header(code)), total, QUALITY_CODES).at_most(
+            limit
+        )
+        if found is not None:
+            return found
+        smallest = math.inf
+        for dropped in range(1, self._codec.system.bridge.geometry_prior.groups):
+            trial = self._trial(self._header(0, dropped))
+            smallest = min(smallest, total(trial))
+            if smallest <= limit:
+                return trial
+        raise ValueError(f"target_bytes {limit} cannot be met: this shape takes at least {smallest:g} bytes")
+
+    def _refine(self, header: ShapeHeader, steps: int) -> None:
+        if not steps:
+            return
+        if self._refinement is None:
+            self._refinement = self._make_refinement()
+        done, budget = self.steps_done, max(1, self._budget)
+
+        def notify(fraction: float) -> None:
+            self._notify(0.1 + 0.8 * min(1.0, (done + fraction * steps) / budget), "refining")
+
+        groups = header.geometry_groups, header.colour_groups
+        quality = self._codec.quality_of(header)
+        self._code = self._refinement.run(self._code, quality, groups, steps, notify=notify)
+        self.steps_done += steps
+
+    def _make_refinement(self) -> Refinement:
+        source, device = self._source, self._codec.device
+        random = torch.Generator().manual_seed(1)
+        places = refinement_places(source.surface.position, _QUERIES, random)
+        queries = torch.cat((places, source.signed_distance(places)[:, None]), dim=1)
+        colour = None if source.colour is None else torch.from_numpy(source.colour).to(device)
+        target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour)
+        bridge = float_bridge(self._codec.system.bridge)
+        return Refinement(bridge, self._codec.system.generator, target, self._codec.prices)
+
+
+def refinement_places(surface: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """Places to hold a decoded distance against: most near the surface, some anywhere, ``(count, 3)``."""
+    anywhere = (torch.rand((count // 4, 3), generator=random) * 2 - 1) * 1.1
+    near = count - len(anywhere)
+    base = surface[torch.randint(len(surface), (near,), generator=random)]
+    width = 0.01 * 10 ** torch.rand((near, 1), generator=random)
+    return torch.cat((base + torch.randn((near, 3), generator=random) * width, anywhere)).clamp(-1.1, 1.1)

@@ -1,0 +1,390 @@
+"""Shapes for training: from formulas, and from real meshes bent in many ways, sampled on the GPU.
+
+::
+
+    formulas ---------------------> surface points --+
+    meshes -> bend -> winding numbers -> surface ----+--> colour, signed distances --> pool --> batches
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from latentpress.models.shape.oriented_points import (
+    FaceSides,
+    OrientedPoints,
+    distance_to_samples,
+    face_normals,
+    face_sides,
+    make_solid,
+    sample_solid,
+    signed_distance,
+)
+from latentpress.train.data.analytic import Draw, analytic_shapes
+from latentpress.train.data.shape_pool import (
+    BatchSizes,
+    ShapeBatch,
+    ShapePool,
+    ShapeSamples,
+    load_samples,
+    save_samples,
+)
+from latentpress.train.data.surface_colour import procedural_colour
+
+_ANALYTIC_BATCH = 64
+_QUERY_HALF_WIDTH = 1.15
+
+
+class SampleCounts:
+    """How many samples a shape is kept as.
+
+    Args:
+        surface: Points of the surface.
+        queries: Points with a signed distance.
+        dense: Points of the surface that distances are measured to.
+    """
+
+    def __init__(self, surface: int = 4096, queries: int = 6144, dense: int = 12288) -> None:
+        self.surface = surface
+        self.queries = queries
+        self.dense = max(dense, surface)
+
+
+def query_points(surface: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Points to measure distances at: half very near the surface, a quarter around it, a quarter anywhere.
+
+    Args:
+        surface: ``(N, 3)``.
+        count: M.
+        generator: Of the points' device.
+
+    Returns:
+        ``(M, 3)``, in random order.
+    """
+    device = surface.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    anywhere = (uniform(count // 4, 3) * 2 - 1) * _QUERY_HALF_WIDTH
+    near = count - count // 4
+    base = surface[torch.randint(len(surface), (near,), generator=generator, device=device)]
+    width = 0.006 * (10 ** uniform(near, 1))
+    width[: count // 4] = 0.05 + 0.15 * uniform(count // 4, 1)
+    noise = torch.randn((near, 3), generator=generator, device=device)
+    points = torch.cat((base + noise * width, anywhere)).clamp(-_QUERY_HALF_WIDTH, _QUERY_HALF_WIDTH)
+    return points[torch.randperm(count, generator=generator, device=device)]
+
+
+def sampled_shape(
+    dense: OrientedPoints,
+    counts: SampleCounts,
+    distance: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+) -> ShapeSamples:
+    """One shape's entry of a pool.
+
+    Args:
+        dense: Samples of the surface, longest side 2, in random order.
+        counts: How many samples to keep.
+        distance: Signed distance at ``(M, 3)``.
+        generator: Of the samples' device.
+    """
+    queries = query_points(dense.position, counts.queries, generator)
+    surface = torch.cat((dense.position, dense.normal), dim=-1)[None, : counts.surface]
+    colour = procedural_colour(surface[..., :3], generator)
+    labelled = torch.cat((queries, distance(queries)[:, None]), dim=-1)[None]
+    return ShapeSamples(surface.half(), (colour * 255).round().to(torch.uint8), labelled.half())
+
+
+def analytic_samples(count: int, counts: SampleCounts, device: torch.device | str, seed: int) -> ShapeSamples:
+    """Samples of shapes from formulas.
+
+    Args:
+        count: Number of shapes.
+        counts: Samples a shape.
+        device: Where they are made and kept.
+        seed: Of all randomness.
+    """
+    shapes: list[ShapeSamples] = []
+    while len(shapes) < count:
+        draw = Draw(min(_ANALYTIC_BATCH, count), device, seed)
+        seed += 1
+        batch = analytic_shapes(draw, counts.dense)
+        low, high = batch.surface.position.amin(1), batch.surface.position.amax(1)
+        centre, scale = (low + high) / 2, 2 / (high - low).amax(-1).clamp(min=1e-3)
+        queries, dense = [], []
+        for k in range(draw.batch):
+            position = (batch.surface.position[k] - centre[k]) * scale[k]
+            dense.append(OrientedPoints(position, batch.surface.normal[k]))
+            queries.append(query_points(position, counts.queries, draw.generator))
+        # The program evaluates all shapes of a batch together.
+        asked = torch.stack(queries)
+        inside = batch.function(asked / scale[:, None, None] + centre[:, None]) < 0
+        for k in batch.surface.usable.nonzero().flatten().tolist():
+            distance, _ = distance_to_samples(asked[k], dense[k])
+            signed = torch.where(inside[k], -distance, distance)
+            order = torch.randperm(counts.dense, generator=draw.generator, device=draw.device)
+            surface = torch.cat((dense[k].position, dense[k].normal), dim=-1)[order][None, : counts.surface]
+            colour = (procedural_colour(surface[..., :3], draw.generator) * 255).round().to(torch.uint8)
+            labelled = torch.cat((asked[k], signed[:, None]), dim=-1)[None]
+            shapes.append(ShapeSamples(surface.half(), colour, labelled.half()))
+    return ShapeSamples.stack(shapes[:count])
+
+
+def read_meshes(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Vertices and faces of a mesh collection.
+
+    Args:
+        path: An npz file with ``verts_u16`` (0 to 65535 for -1 to 1), ``faces`` (indices within a mesh),
+            ``vert_offset`` and ``face_offset``.
+
+    Returns:
+        Vertices ``(V, 3)`` float32 and faces ``(F, 3)`` int64 for each mesh.
+    """
+    with np.load(path) as data:
+        vertices = data["verts_u16"].astype(np.float32) / 65535 * 2 - 1
+        faces = data["faces"].astype(np.int64)
+        v, f = data["vert_offset"], data["face_offset"]
+    return [(vertices[v[k] : v[k + 1]], faces[f[k] : f[k + 1]]) for k in range(len(v) - 1)]
+
+
+def bend(vertices: Tensor, generator: torch.Generator) -> Tensor:
+    """A mild random deformation: stretched, tapered, twisted and pushed about by long waves.
+
+    Args:
+        vertices: ``(V, 3)``, longest side about 2.
+        generator: Of the vertices' device.
+    """
+    device = vertices.device
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=generator, device=device)
+
+    x = vertices * torch.exp(uniform(-0.45, 0.45, 3))
+    axis = int(torch.randint(3, (), generator=generator, device=device))
+    along = x[:, axis : axis + 1]
+    kind = float(uniform(0, 1))
+    if kind < 0.3:
+        scale = 1 + uniform(-0.45, 0.45, 1) * along
+        x = torch.cat([x[:, k : k + 1] * (scale if k != axis else 1) for k in range(3)], dim=1)
+    elif kind < 0.5:
+        angle = uniform(-1.0, 1.0, 1) * along[:, 0]
+        first, second = (k for k in range(3) if k != axis)
+        turned = list(x.unbind(1))
+        turned[first] = x[:, first] * angle.cos() - x[:, second] * angle.sin()
+        turned[second] = x[:, first] * angle.sin() + x[:, second] * angle.cos()
+        x = torch.stack(turned, dim=1)
+    waves = 4
+    direction = torch.randn((waves, 3), generator=generator, device=device) * uniform(0.8, 3.0, waves, 1)
+    push = torch.randn((waves, 3), generator=generator, device=device) * uniform(0.0, 0.06, 1)
+    return x + torch.sin(x @ direction.T + uniform(0, 6.28, waves)) @ push
+
+
+def unit_triangles(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Triangles ``(F, 3, 3)`` of a mesh, centred with longest side 2."""
+    used = vertices[faces.unique()]
+    low, high = used.amin(0), used.amax(0)
+    return ((vertices - (low + high) / 2) * (2 / (high - low).amax().clamp(min=1e-12)))[faces]
+
+
+class MeshSampler:
+    """Samples one mesh, as it is or bent; what its faces enclose is found out once.
+
+    Args:
+        vertices: ``(V, 3)``.
+        faces: ``(F, 3)``.
+        device: Where the work is done.
+    """
+
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray, device: torch.device | str) -> None:
+        self.vertices = torch.from_numpy(vertices).to(device)
+        self.faces = torch.from_numpy(faces).to(device)
+        triangles = unit_triangles(self.vertices, self.faces)
+        self.sides: FaceSides = face_sides(triangles, face_normals(triangles)[0])
+
+    def samples(self, counts: SampleCounts, generator: torch.Generator, bent: bool) -> ShapeSamples:
+        """Samples of the mesh.
+
+        Raises:
+            ValueError: No face of the mesh is surface.
+        """
+        vertices = bend(self.vertices, generator) if bent else self.vertices
+        solid = make_solid(unit_triangles(vertices, self.faces), self.sides)
+        dense = sample_solid(solid, counts.dense, generator)
+        return sampled_shape(dense, counts, lambda points: signed_distance(points, solid, dense), generator)
+
+
+def mesh_samples(
+    meshes: list[tuple[np.ndarray, np.ndarray]],
+    variants: int,
+    counts: SampleCounts,
+    device: torch.device | str,
+    seed: int,
+) -> ShapeSamples:
+    """Samples of real meshes.
+
+    Args:
+        meshes: Vertices and faces.
+        variants: Of every mesh; the first is the mesh itself, the others are bent.
+        counts: Samples a shape.
+        device: Where they are made and kept.
+        seed: Of all randomness.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    shapes = []
+    for vertices, faces in meshes:
+        try:
+            sampler = MeshSampler(vertices, faces, device)
+            shapes += [sampler.samples(counts, generator, bent=k > 0) for k in range(variants)]
+        except ValueError:  # some collections hold empty or flat meshes
+            continue
+    return ShapeSamples.stack(shapes)
+
+
+class ShapeStream(IterableDataset):
+    """Endless augmented batches from a :class:`ShapePool`."""
+
+    def __init__(self, pool: ShapePool, sizes: BatchSizes, seed: int) -> None:
+        self.pool = pool
+        self.sizes = sizes
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[ShapeBatch]:
+        generator = torch.Generator(self.pool.samples.surface.device).manual_seed(self.seed)
+        while True:
+            yield self.pool.batch(self.sizes, generator)
+
+
+class _HeldOutShapes(IterableDataset):
+    """Every shape of a pool once, in batches, not turned."""
+
+    def __init__(self, pool: ShapePool, sizes: BatchSizes) -> None:
+        self.pool = pool
+        self.sizes = sizes
+
+    def __iter__(self) -> Iterator[ShapeBatch]:
+        shapes = torch.arange(len(self.pool), device=self.pool.samples.surface.device)
+        for part in shapes.split(self.sizes.shapes):
+            yield self.pool.take(part, self.sizes)
+
+
+class ShapeDataModule(lightning.LightningDataModule):
+    """Shapes from formulas and real meshes, sampled once and kept on the training device.
+
+    Args:
+        meshes: A mesh collection, see :func:`read_meshes`; None for shapes from formulas only.
+        analytic: Number of shapes from formulas.
+        variants: Of every mesh: itself and so many bent copies less one.
+        batch_size: Shapes a step and device.
+        points: Surface points for the encoder.
+        surface: Surface points to measure at.
+        queries: Points with a signed distance to measure at.
+        surface_kept: Surface points kept of every shape.
+        queries_kept: Queries kept of every shape.
+        dense: Surface points that distances are measured to.
+        held_out: One mesh in so many is for validation.
+        cache: Folder that keeps the samples for the next run; None for none.
+        seed: Of shapes and batches; every device adds its rank to that of the batches.
+    """
+
+    def __init__(
+        self,
+        meshes: str | None = None,
+        analytic: int = 16384,
+        variants: int = 12,
+        batch_size: int = 64,
+        points: int = 2048,
+        surface: int = 1024,
+        queries: int = 3072,
+        surface_kept: int = 4096,
+        queries_kept: int = 6144,
+        dense: int = 12288,
+        held_out: int = 27,
+        cache: str | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        if points + surface > surface_kept or queries > queries_kept:
+            raise ValueError(
+                f"a batch takes {points} + {surface} surface points and {queries} queries of a shape, "
+                f"only {surface_kept} and {queries_kept} are kept"
+            )
+        self.meshes = meshes
+        self.analytic = analytic
+        self.variants = variants
+        self.sizes = BatchSizes(batch_size, points, surface, queries)
+        self.counts = SampleCounts(surface_kept, queries_kept, dense)
+        self.held_out = held_out
+        self.cache = Path(cache) if cache is not None else None
+        self.seed = seed
+        self._pool: ShapePool | None = None
+
+    def pool(self, device: torch.device | str) -> ShapePool:
+        """The shapes to train on, made on the first call."""
+        if self._pool is None:
+            self._pool = ShapePool(self._cached("train.pt", self._training_samples, device))
+        return self._pool
+
+    def replace_pool(self, pool: ShapePool) -> None:
+        """Puts other shapes in the place of those to train on."""
+        self._pool = pool
+
+    def held_out_pool(self, device: torch.device | str) -> ShapePool | None:
+        """The meshes to validate on; None without meshes."""
+        if self.meshes is None:
+            return None
+        return ShapePool(self._cached("held_out.pt", self._held_out_samples, device))
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of :class:`ShapeBatch` on the training device."""
+        pool = self.pool(self.trainer.strategy.root_device)
+        # A resumed run must not see the same batches again.
+        seed = self.seed + 1000 * self.trainer.global_step + self.trainer.global_rank
+        return DataLoader(ShapeStream(pool, self.sizes, seed), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Held-out meshes as they are, in batches of at most the training size."""
+        pool = self.held_out_pool(self.trainer.strategy.root_device)
+        return [] if pool is None else DataLoader(_HeldOutShapes(pool, self.sizes), batch_size=None)
+
+    def _cached(
+        self, name: str, make: Callable[[torch.device | str], ShapeSamples], device: torch.device | str
+    ) -> ShapeSamples:
+        path = None if self.cache is None else self.cache / name
+        if path is not None and path.is_file():
+            return load_samples(path, device)
+        start = time.monotonic()
+        samples = make(device)
+        print(f"{len(samples.surface)} shapes sampled in {time.monotonic() - start:.1f} s", flush=True)
+        if path is not None:
+            save_samples(samples, path)
+        return samples
+
+    def _split_meshes(self, held_out: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+        if self.meshes is None:
+            return []
+        everything = read_meshes(self.meshes)
+        return [mesh for k, mesh in enumerate(everything) if (k % self.held_out == 0) == held_out]
+
+    def _training_samples(self, device: torch.device | str) -> ShapeSamples:
+        parts = []
+        if self.analytic:
+            parts.append(analytic_samples(self.analytic, self.counts, device, self.seed))
+        if self.meshes is not None:
+            meshes = self._split_meshes(held_out=False)
+            parts.append(mesh_samples(meshes, self.variants, self.counts, device, self.seed))
+        if not parts:
+            raise ValueError("there is nothing to train on: neither meshes nor shapes from formulas")
+        return ShapeSamples.stack(parts)
+
+    def _held_out_samples(self, device: torch.device | str) -> ShapeSamples:
+        return mesh_samples(self._split_meshes(held_out=True), 1, self.counts, device, self.seed)

@@ -1,0 +1,129 @@
+"""What the stages of the shape codec's training have in common: optimiser, recorded steps, records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from latentpress.train.cuda_graph import GraphedBackward
+from latentpress.train.optimizer import MuonAdam, parameter_groups
+
+
+class ShapeTraining(lightning.LightningModule):
+    """Base of the stages: a subclass says what the loss of a batch and what the figures of validation are.
+
+    ::
+
+        batch -> loss_of_batch (compiled, recorded as a CUDA graph) -> gradients -> MuonAdam
+        held-out batch -> figures_of_batch -> mean over batches -> shape_validation.jsonl
+
+    Args:
+        network: The network to train; its ``config`` builds it again.
+        lr: Peak learning rate; :class:`latentpress.train.schedule.TimeBudget` shapes it.
+        weight_decay: Of the hidden matrices under Muon, whose updates never shrink by themselves.
+        compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
+    """
+
+    def __init__(
+        self, network: nn.Module, lr: float, weight_decay: float = 0.02, compile_network: bool = True
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.compile_network = compile_network
+        # The optimiser's step is part of what is recorded, so Lightning must not drive it.
+        self.automatic_optimization = False
+        self._graph: GraphedBackward[Any] | None = None
+        self._figures: list[dict[str, Tensor]] = []
+
+    def loss_of_batch(self, *batch: Tensor) -> Any:
+        """A named tuple of scalars of which the first is to be minimised; the others are detached."""
+        raise NotImplementedError
+
+    def figures_of_batch(self, *batch: Tensor) -> dict[str, Tensor]:
+        """Scalars to average over held-out batches, by name."""
+        terms = self.loss_of_batch(*batch)
+        return {name: value.detach() for name, value in terms._asdict().items()}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Muon and Adam over the network's parameters."""
+        return MuonAdam(parameter_groups(self.network), lr=self.lr, weight_decay=self.weight_decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to build the network again."""
+        checkpoint["network_config"] = dict(self.network.config)
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
+        """One batch."""
+        terms = self._backward(batch)
+        optimizer = self.optimizers()
+        optimizer.step()
+        # Logging waits for the device, so it happens seldom.
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            values = {name: value.detach() for name, value in terms._asdict().items()}
+            self.log_dict({**values, "lr": optimizer.param_groups[0]["lr"]}, prog_bar=True)
+
+    def _backward(self, batch: tuple[Tensor, ...]) -> Any:
+        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
+        if self.device.type != "cuda" or not self.compile_network:
+            self.optimizers().zero_grad()
+            terms = self.loss_of_batch(*batch)
+            self.manual_backward(terms[0])
+            return terms
+        if self._graph is None:
+            loss = torch.compile(self.loss_of_batch)
+            self._graph = GraphedBackward(loss, self.network.parameters(), tuple(batch))
+            self.optimizers().optimizer.capture = True
+        return self._graph(*batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation's figures."""
+        self._figures = []
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
+        """Figures of one held-out batch, in full precision."""
+        with torch.autocast(self.device.type, enabled=False):
+            self._figures.append(self.figures_of_batch(*batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Averages over the batches and writes ``shape_validation.jsonl``."""
+        # Asking for log_dir makes the devices talk to each other, so all of them must.
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if not self._figures or not self.trainer.is_global_zero:
+            return
+        record: dict[str, Any] = {"stage": type(self).__name__, "step": self.global_step}
+        for name in self._figures[0]:
+            record[name] = round(float(torch.stack([f[name] for f in self._figures]).mean()), 6)
+        line = json.dumps(record)
+        print(line, flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "shape_validation.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def averaged_state(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and averaged weights of a stage's checkpoint.
+
+    Args:
+        path: A checkpoint of ``latentpress train``; it is unpickled, so it must be one's own.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    state = {
+        k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")
+    }
+    for name, callback in checkpoint.get("callbacks", {}).items():
+        if name.startswith("AveragedWeights") and callback["average"]:
+            state = {k: v.cpu() for k, v in callback["average"].items()}
+    return checkpoint["network_config"], state
+
+
+def frozen(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """Loads weights into a network that is used but not trained."""
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
