@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variable", metavar="NAME", help="which array of a .h5, .zarr or .nc file")
     parser.add_argument(
         "--codec",
-        help="weights, by name or .safetensors path (default: that of what a file holds: image, field or shape)",
+        help="weights, by name or .safetensors path (default: image, field or shape, as the file is)",
     )
     parser.add_argument(
         "--packets",
