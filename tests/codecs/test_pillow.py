@@ -14,6 +14,7 @@ import latentpress
 from latentpress.codecs import pillow
 from latentpress.codecs.bitstream import CodecId, SectionType, UnknownModel, write_container
 from latentpress.codecs.card import ModelCard
+from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.registry import inspect, read_metadata
 
 EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
@@ -209,8 +210,8 @@ class TestWrongBytes:
         assert isinstance(caught.value.__cause__, UnknownModel)
 
     def test_no_picture(self):
-        data = write_container(CodecId.SHAPE, bytes(8), [(SectionType.PAYLOAD, b"")])
-        with pytest.raises(OSError, match="the codec shape is no picture"):
+        data = FieldCodec().compress(np.zeros((1, 2, 3, 4), np.float32), max_error=0.1)
+        with pytest.raises(OSError, match="the codec field is no picture"):
             opened(data)
 
     def test_another_format_is_left_to_others(self):
