@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from torch import Tensor
 from latentpress.models.field.network import FieldNetwork, FieldNetworkOutput
 from latentpress.models.field.projection import solenoidal
 from latentpress.models.quality import QUALITY_MAX
-from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.data.flows import FlowBatch, ValidationFlow
 from latentpress.train.optimizer import MuonAdam, parameter_groups
+from latentpress.train.recorded_training import RecordedTraining
 
 FLOAT32_BITS = 32
 
@@ -69,7 +68,7 @@ def rate_distortion_loss(
     return LossTerms(loss, rate.mean().detach(), squared_error.mean().detach())
 
 
-class FieldTraining(lightning.LightningModule):
+class FieldTraining(RecordedTraining):
     """Trains a :class:`FieldNetwork` and validates it as points of byte ratio and NRMSE.
 
     Args:
@@ -94,18 +93,13 @@ class FieldTraining(lightning.LightningModule):
         val_qualities: Sequence[float] = (0, 25, 50, 75, 100),
         reference_ratios: Sequence[float] = (64, 512, 2048),
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, compile_network)
         self.lambda_min = lambda_min
         self.lambda_max = lambda_max
         self.lr = lr
-        self.compile_network = compile_network
         self.transfer_from = transfer_from
         self.val_qualities = tuple(float(q) for q in val_qualities)
         self.reference_ratios = tuple(float(r) for r in reference_ratios)
-        # The optimiser's step is part of what is recorded, so Lightning must not drive it.
-        self.automatic_optimization = False
-        self._graph: GraphedBackward[LossTerms] | None = None
         self._records: list[dict[str, Any]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -117,32 +111,20 @@ class FieldTraining(lightning.LightningModule):
         checkpoint["network_config"] = dict(self.network.config)
         checkpoint["lambda_range"] = (self.lambda_min, self.lambda_max)
 
-    def _loss_of_batch(self, field: Tensor, quality: Tensor, periodic: Tensor) -> LossTerms:
+    def loss_of_batch(self, field: Tensor, quality: Tensor, periodic: Tensor) -> LossTerms:
+        """The loss of a batch of crops, see :class:`RecordedTraining`."""
         output = self.network(field, quality, periodic)
         return rate_distortion_loss(output, field, quality, self.lambda_min, self.lambda_max)
 
     def training_step(self, batch: FlowBatch, batch_index: int) -> None:
         """One batch of crops."""
-        terms = self._backward(batch)
+        terms = self.backward_of_batch(batch)
         optimizer = self.optimizers()
         optimizer.step()
         # Logging waits for the device, so it happens seldom.
         if self.global_step % self.trainer.log_every_n_steps == 0:
             values = {"loss": terms.loss.detach(), "rate": terms.rate, "nrmse": terms.squared_error.sqrt()}
             self.log_dict({**values, "lr": optimizer.param_groups[0]["lr"]}, prog_bar=True)
-
-    def _backward(self, batch: FlowBatch) -> LossTerms:
-        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
-        if self.device.type != "cuda" or not self.compile_network:
-            self.optimizers().zero_grad()
-            terms = self._loss_of_batch(*batch)
-            self.manual_backward(terms.loss)
-            return terms
-        if self._graph is None:
-            loss = torch.compile(self._loss_of_batch)
-            self._graph = GraphedBackward(loss, self.network.parameters(), tuple(batch))
-            self.optimizers().optimizer.capture = True
-        return self._graph(*batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's points."""

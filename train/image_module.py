@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning
 import torch
 from torch import Tensor
 
 from latentpress.models.image.network import ImageNetwork, ImageNetworkOutput
 from latentpress.models.quality import QUALITY_MAX
-from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.data.images import CropBatch
 from latentpress.train.metrics.anchors import kodak_anchors
 from latentpress.train.metrics.bd_rate import bd_rate
 from latentpress.train.optimizer import MuonAdam, parameter_groups
+from latentpress.train.recorded_training import RecordedTraining
 from latentpress.train.warm_start import warm_start
 
 
@@ -59,7 +58,7 @@ def rate_distortion_loss(
     return LossTerms(loss, bpp.mean().detach(), squared_error.mean().detach())
 
 
-class ImageTraining(lightning.LightningModule):
+class ImageTraining(RecordedTraining):
     """Trains an :class:`ImageNetwork` and validates it as rate-distortion points.
 
     Args:
@@ -86,18 +85,13 @@ class ImageTraining(lightning.LightningModule):
         init_from: str | None = None,
         val_qualities: Sequence[float] = (0, 12.5, 25, 37.5, 50, 62.5, 75, 87.5, 100),
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, compile_network)
         self.lambda_min = lambda_min
         self.lambda_max = lambda_max
         self.lr = lr
         self.matrices_with_muon = matrices_with_muon
         self.weight_decay = weight_decay
-        self.compile_network = compile_network
         self.val_qualities = tuple(float(q) for q in val_qualities)
-        # The optimiser's step is part of what is recorded, so Lightning must not drive it.
-        self.automatic_optimization = False
-        self._graph: GraphedBackward[LossTerms] | None = None
         self._points: list[Tensor] = []
         self.init_from = init_from
         if init_from is not None:
@@ -116,7 +110,8 @@ class ImageTraining(lightning.LightningModule):
         checkpoint["network_config"] = dict(self.network.config)
         checkpoint["lambda_range"] = (self.lambda_min, self.lambda_max)
 
-    def _loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
+    def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
+        """The loss of a batch of crops, see :class:`RecordedTraining`."""
         target = image.float() / 255
         return rate_distortion_loss(
             self.network(target, quality), target, quality, self.lambda_min, self.lambda_max
@@ -124,7 +119,7 @@ class ImageTraining(lightning.LightningModule):
 
     def training_step(self, batch: CropBatch, batch_index: int) -> None:
         """One batch of crops."""
-        terms = self._backward(batch)
+        terms = self.backward_of_batch(batch)
         optimizer = self.optimizers()
         optimizer.step()
         # Logging waits for the device, so it happens seldom.
@@ -132,19 +127,6 @@ class ImageTraining(lightning.LightningModule):
             psnr = 10 * torch.log10(255**2 / terms.squared_error)
             values = {"loss": terms.loss.detach(), "bpp": terms.bpp, "psnr": psnr}
             self.log_dict({**values, "lr": optimizer.param_groups[0]["lr"]}, prog_bar=True)
-
-    def _backward(self, batch: CropBatch) -> LossTerms:
-        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
-        if self.device.type != "cuda" or not self.compile_network:
-            self.optimizers().zero_grad()
-            terms = self._loss_of_batch(*batch)
-            self.manual_backward(terms.loss)
-            return terms
-        if self._graph is None:
-            loss = torch.compile(self._loss_of_batch)
-            self._graph = GraphedBackward(loss, self.network.parameters(), tuple(batch))
-            self.optimizers().optimizer.capture = True
-        return self._graph(*batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's points."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentpress.models.index.granularity import GrainMap, fractions_of_detail, route, routing_scores
 from latentpress.models.index.model import IndexModel, adopt_network
 from latentpress.models.index.network import build_index_network
 from latentpress.models.index.quantiser import LinearCodebook
-from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.data.images import CropBatch
 from latentpress.train.index_checkpoint import load_network
 from latentpress.train.index_module import write_validation
 from latentpress.train.index_validation import BookValidation
 from latentpress.train.optimizer import MuonAdam
 from latentpress.train.reconstruction_loss import ReconstructionLoss
+from latentpress.train.recorded_training import RecordedTraining
 
 _MOST_DETAIL = 0.15
 """Small books are for low rates: at most so much of a picture is split when one is trained."""
@@ -57,7 +57,7 @@ def mostly_coarse(image: Tensor) -> GrainMap:
     return route(routing_scores(image), *fractions_of_detail(detail))
 
 
-class IndexBooksTraining(lightning.LightningModule):
+class IndexBooksTraining(RecordedTraining):
     """Makes the books of an :class:`IndexModel` by K-means and fine-tunes them.
 
     Args:
@@ -86,16 +86,12 @@ class IndexBooksTraining(lightning.LightningModule):
         compile_network: bool = True,
         init_from: str | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, compile_network)
         self.lr = lr
         self.book_weight = book_weight
         self.usage_batches = usage_batches
-        self.compile_network = compile_network
         self.reconstruction = ReconstructionLoss(absolute_error, squared_error, dissimilarity, wasserstein)
         self.validation = BookValidation()
-        self.automatic_optimization = False
-        self._graph: GraphedBackward[BookTerms] | None = None
         network.requires_grad_(False)
         network.books.requires_grad_(True)
         settings = {name: value for name, value in network.config.items() if not name.startswith("prior_")}
@@ -128,7 +124,8 @@ class IndexBooksTraining(lightning.LightningModule):
             torch.distributed.all_reduce(usage)
         self.network.books.fill(quantiser.codebook(), usage, self.network.encoder.heads[0])
 
-    def _loss_of_batch(self, image: Tensor, quality: Tensor) -> BookTerms:
+    def loss_of_batch(self, image: Tensor, quality: Tensor) -> BookTerms:
+        """The loss of a batch of crops, see :class:`RecordedTraining`."""
         target = image.float() / 255
         book = random_books(quality, self.network.books.full)
         grains = mostly_coarse(target)
@@ -146,25 +143,16 @@ class IndexBooksTraining(lightning.LightningModule):
 
     def training_step(self, batch: CropBatch, batch_index: int) -> None:
         """One batch of crops."""
-        terms = self._backward(batch)
+        terms = self.backward_of_batch(batch)
         self.optimizers().step()
         if self.global_step % self.trainer.log_every_n_steps == 0:
             psnr = 10 * torch.log10(255**2 / terms.squared_error)
             values = {"loss": terms.loss.detach(), "psnr": psnr, "wasserstein": terms.wasserstein}
             self.log_dict({**values, "book_error": terms.book_error}, prog_bar=True)
 
-    def _backward(self, batch: CropBatch) -> BookTerms:
-        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
-        if self.device.type != "cuda" or not self.compile_network:
-            self.optimizers().zero_grad()
-            terms = self._loss_of_batch(*batch)
-            self.manual_backward(terms.loss)
-            return terms
-        if self._graph is None:
-            loss = torch.compile(self._loss_of_batch)
-            self._graph = GraphedBackward(loss, self.network.books.parameters(), tuple(batch))
-            self.optimizers().optimizer.capture = True
-        return self._graph(*batch)
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Of the part that this stage trains."""
+        return self.network.books.parameters()
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's points."""

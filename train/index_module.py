@@ -19,11 +19,11 @@ from latentpress.models.index.granularity import (
     routing_scores,
 )
 from latentpress.models.index.network import IndexNetwork
-from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.data.images import CropBatch
 from latentpress.train.index_validation import IndexValidation
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.reconstruction_loss import ReconstructionLoss
+from latentpress.train.recorded_training import RecordedTraining
 
 ADAM_MODULES = ("stem", "head", "heads", "coarse_stem", "medium_stem", "fine_stem", "quantiser")
 """Parts of the network whose matrices Adam moves: those that meet pixels, codes or the codebook."""
@@ -71,7 +71,7 @@ def random_grains(image: Tensor, quality: Tensor, all_coarse: float) -> GrainMap
     return route(scores, split, fine ** (4 ** (torch.rand_like(fine) - 0.5)))
 
 
-class IndexTraining(lightning.LightningModule):
+class IndexTraining(RecordedTraining):
     """Trains an :class:`IndexNetwork` at random granularities and validates it along the path of qualities.
 
     Args:
@@ -104,20 +104,15 @@ class IndexTraining(lightning.LightningModule):
         compile_network: bool = True,
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, compile_network)
         self.lr = lr
         self.codebook_weight = codebook_weight
         self.evenness_weight = evenness_weight
         self.all_coarse = all_coarse
         self.weight_decay = weight_decay
-        self.compile_network = compile_network
         self.reconstruction = ReconstructionLoss(absolute_error, squared_error, dissimilarity, wasserstein)
         self.validation = IndexValidation(val_details)
         self.register_buffer("usage", torch.zeros(network.quantiser.basis.shape[0]), persistent=False)
-        # The optimiser's step is part of what is recorded, so Lightning must not drive it.
-        self.automatic_optimization = False
-        self._graph: GraphedBackward[IndexLossTerms] | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Muon and Adam over the network's parameters."""
@@ -128,7 +123,8 @@ class IndexTraining(lightning.LightningModule):
         """Adds what is needed to build the network again."""
         checkpoint["network_config"] = dict(self.network.config)
 
-    def _loss_of_batch(self, image: Tensor, quality: Tensor) -> IndexLossTerms:
+    def loss_of_batch(self, image: Tensor, quality: Tensor) -> IndexLossTerms:
+        """The loss of a batch of crops, see :class:`RecordedTraining`."""
         target = image.float() / 255
         output = self.network(target, random_grains(target, quality, self.all_coarse))
         terms = self.reconstruction(output.image, target)
@@ -145,7 +141,7 @@ class IndexTraining(lightning.LightningModule):
 
     def training_step(self, batch: CropBatch, batch_index: int) -> None:
         """One batch of crops."""
-        terms = self._backward(batch)
+        terms = self.backward_of_batch(batch)
         optimizer = self.optimizers()
         optimizer.step()
         self.usage.lerp_(terms.usage, 0.02)
@@ -160,19 +156,6 @@ class IndexTraining(lightning.LightningModule):
                 "codes_in_use": (self.usage > 1e-3 * self.usage.mean()).float().mean(),
             }
             self.log_dict({**values, "lr": optimizer.param_groups[0]["lr"]}, prog_bar=True)
-
-    def _backward(self, batch: CropBatch) -> IndexLossTerms:
-        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
-        if self.device.type != "cuda" or not self.compile_network:
-            self.optimizers().zero_grad()
-            terms = self._loss_of_batch(*batch)
-            self.manual_backward(terms.loss)
-            return terms
-        if self._graph is None:
-            loss = torch.compile(self._loss_of_batch)
-            self._graph = GraphedBackward(loss, self.network.parameters(), tuple(batch))
-            self.optimizers().optimizer.capture = True
-        return self._graph(*batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's points."""

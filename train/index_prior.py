@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentpress.models.index.model import IndexModel
-from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.data.images import CropBatch
 from latentpress.train.index_checkpoint import load_network
 from latentpress.train.index_module import random_grains, write_validation
 from latentpress.train.index_prior_loss import masks_of, predict_bits, random_knowledge
 from latentpress.train.index_validation import PriorValidation
 from latentpress.train.optimizer import MuonAdam, parameter_groups
+from latentpress.train.recorded_training import RecordedTraining
 
 _ADAM_MODULES = (
     "coarse_embedding",
@@ -45,7 +44,7 @@ class PriorTerms(NamedTuple):
     fine: Tensor
 
 
-class IndexPriorTraining(lightning.LightningModule):
+class IndexPriorTraining(RecordedTraining):
     """Trains the prior of an :class:`IndexModel`.
 
     Args:
@@ -74,17 +73,13 @@ class IndexPriorTraining(lightning.LightningModule):
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),
         val_books: Sequence[int] = (0, 2, 4, 6),
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, compile_network)
         self.lr = lr
         self.weight_decay = weight_decay
         self.blind = blind
         self.repair = repair
         self.reduced = reduced
-        self.compile_network = compile_network
         self.validation = PriorValidation(val_details, val_books)
-        self.automatic_optimization = False
-        self._graph: GraphedBackward[PriorTerms] | None = None
         if init_from is not None:
             load_network(network, init_from)
         network.requires_grad_(False)
@@ -99,7 +94,8 @@ class IndexPriorTraining(lightning.LightningModule):
         """Adds what is needed to build the model again."""
         checkpoint["network_config"] = dict(self.network.config)
 
-    def _loss_of_batch(self, image: Tensor, quality: Tensor) -> PriorTerms:
+    def loss_of_batch(self, image: Tensor, quality: Tensor) -> PriorTerms:
+        """The loss of a batch of crops, see :class:`RecordedTraining`."""
         target = image.float() / 255
         with torch.no_grad():
             # Reduced books have the lowest qualities, the rest of the range has all granularities.
@@ -124,24 +120,15 @@ class IndexPriorTraining(lightning.LightningModule):
 
     def training_step(self, batch: CropBatch, batch_index: int) -> None:
         """One batch of crops."""
-        terms = self._backward(batch)
+        terms = self.backward_of_batch(batch)
         self.optimizers().step()
         if self.global_step % self.trainer.log_every_n_steps == 0:
             values = {"loss": terms.loss.detach(), "coarse": terms.coarse, "medium": terms.medium}
             self.log_dict({**values, "fine": terms.fine}, prog_bar=True)
 
-    def _backward(self, batch: CropBatch) -> PriorTerms:
-        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
-        if self.device.type != "cuda" or not self.compile_network:
-            self.optimizers().zero_grad()
-            terms = self._loss_of_batch(*batch)
-            self.manual_backward(terms.loss)
-            return terms
-        if self._graph is None:
-            loss = torch.compile(self._loss_of_batch)
-            self._graph = GraphedBackward(loss, self.network.prior.parameters(), tuple(batch))
-            self.optimizers().optimizer.capture = True
-        return self._graph(*batch)
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Of the part that this stage trains."""
+        return self.network.prior.parameters()
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's points."""

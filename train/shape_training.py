@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor, nn
 
-from latentpress.train.cuda_graph import GraphedBackward
 from latentpress.train.optimizer import MuonAdam, parameter_groups
+from latentpress.train.recorded_training import RecordedTraining
 
 
-class ShapeTraining(lightning.LightningModule):
+class ShapeTraining(RecordedTraining):
     """Base of the stages: a subclass says what the loss of a batch and what the figures of validation are.
 
     ::
@@ -32,19 +31,10 @@ class ShapeTraining(lightning.LightningModule):
     def __init__(
         self, network: nn.Module, lr: float, weight_decay: float = 0.02, compile_network: bool = True
     ) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, compile_network)
         self.lr = lr
         self.weight_decay = weight_decay
-        self.compile_network = compile_network
-        # The optimiser's step is part of what is recorded, so Lightning must not drive it.
-        self.automatic_optimization = False
-        self._graph: GraphedBackward[Any] | None = None
         self._figures: list[dict[str, Tensor]] = []
-
-    def loss_of_batch(self, *batch: Tensor) -> Any:
-        """A named tuple of scalars of which the first is to be minimised; the others are detached."""
-        raise NotImplementedError
 
     def figures_of_batch(self, *batch: Tensor) -> dict[str, Tensor]:
         """Scalars to average over held-out batches, by name."""
@@ -61,26 +51,13 @@ class ShapeTraining(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
         """One batch."""
-        terms = self._backward(batch)
+        terms = self.backward_of_batch(batch)
         optimizer = self.optimizers()
         optimizer.step()
         # Logging waits for the device, so it happens seldom.
         if self.global_step % self.trainer.log_every_n_steps == 0:
             values = {name: value.detach() for name, value in terms._asdict().items()}
             self.log_dict({**values, "lr": optimizer.param_groups[0]["lr"]}, prog_bar=True)
-
-    def _backward(self, batch: tuple[Tensor, ...]) -> Any:
-        """Leaves the gradients of a batch, averaged over all devices, in the parameters."""
-        if self.device.type != "cuda" or not self.compile_network:
-            self.optimizers().zero_grad()
-            terms = self.loss_of_batch(*batch)
-            self.manual_backward(terms[0])
-            return terms
-        if self._graph is None:
-            loss = torch.compile(self.loss_of_batch)
-            self._graph = GraphedBackward(loss, self.network.parameters(), tuple(batch))
-            self.optimizers().optimizer.capture = True
-        return self._graph(*batch)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's figures."""

@@ -56,7 +56,7 @@ def test_short_training(tiny_config, photographs, make_trainer, tmp_path, matric
     class Watch(lightning.Callback):
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_index) -> None:
             with torch.no_grad():
-                losses.append(float(module._loss_of_batch(*batch).loss))
+                losses.append(float(module.loss_of_batch(*batch).loss))
 
     trainer = make_trainer(callbacks=[Watch()], max_steps=30, val_check_interval=30)
     trainer.fit(module, data)
