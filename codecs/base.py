@@ -16,6 +16,10 @@ Progress = Callable[[float, str], None]
 """Called with the fraction done, 0 to 1, and the name of the stage."""
 
 
+def no_progress(fraction: float, stage: str) -> None:
+    """The progress callback of those who gave none."""
+
+
 @dataclass(frozen=True)
 class SectionInfo:
     """A section of a stream.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
     DEFAULT_LIMITS,
     CodecId,
@@ -182,7 +182,7 @@ class FieldCodec(Codec):
             ValueError: The shape or an option is out of bounds, or the target cannot be met.
         """
         values, flat = _checked_field(x)
-        notify = progress or _ignore
+        notify = progress or no_progress
         if max_error is not None and relative_error is not None:
             raise TypeError("give max_error or relative_error, not both")
         bounded = max_error is not None or relative_error is not None
@@ -236,7 +236,7 @@ class FieldCodec(Codec):
             ValueError: The decoder is unknown or not in the weights, or the field has no divergence to
                 remove.
         """
-        notify = progress or _ignore
+        notify = progress or no_progress
         notify(0.0, "decoding")
         values, header = self._decoded(data, limits, decoder)
         if divergence_free:
@@ -623,10 +623,6 @@ def _bound(values: NDArray[Any], max_error: float | None, relative_error: float 
 
 def _packed(candidate: _Candidate) -> bytes:
     return write_container(CodecId.FIELD, candidate.fingerprint, [(SectionType.PAYLOAD, candidate.payload)])
-
-
-def _ignore(fraction: float, stage: str) -> None:
-    """The progress callback of those who gave none."""
 
 
 def _spread(vector: Tensor) -> Tensor:

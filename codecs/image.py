@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
     DEFAULT_LIMITS,
     CodecId,
@@ -34,6 +34,7 @@ from latentpress.codecs.image_refinement import ImageRefiner
 from latentpress.codecs.image_trials import Trial, Trials, to_uint8
 from latentpress.codecs.latent_coder import CodedPart, LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
+from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import UNIT, convert
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
@@ -44,9 +45,6 @@ from latentpress.models.quality import QUALITY_MAX
 
 INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
 """Parts of the network that decide probability tables, and so run in integers."""
-
-METADATA_SECTIONS = {"icc": SectionType.ICC, "exif": SectionType.EXIF, "xmp": SectionType.XMP}
-"""Metadata that a stream can carry, by the name it has in ``compress(metadata=...)``."""
 
 DEFAULT_QUALITY = 50.0
 
@@ -131,8 +129,8 @@ class ImageCodec(Codec):
             ValueError: The shape, the range, the effort or a target is out of bounds, or the target cannot
                 be met.
         """
-        picture = _checked_picture(x)
-        notify = progress or _ignore
+        picture = checked_picture(x)
+        notify = progress or no_progress
         targets = {
             "quality": quality,
             "target_bytes": target_bytes,
@@ -145,7 +143,7 @@ class ImageCodec(Codec):
         name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
         if name != "quality" and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-        sections = _metadata_sections(metadata or {})
+        sections = metadata_sections(metadata or {})
         iterations = iterations_of(effort)
         trials = Trials(self, picture, iterations, notify)
         if name == "quality":
@@ -183,7 +181,7 @@ class ImageCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        notify = progress or _ignore
+        notify = progress or no_progress
         notify(0.0, "entropy decoding")
         header, y_hat = self._decode_latent(data, limits, partial)
         notify(0.4, "synthesis")
@@ -238,7 +236,7 @@ class ImageCodec(Codec):
             nonlocal total
             total += information_bits(observation.symbols, observation.indexes, self._coder.tables)
 
-        self.encode_payload(_checked_picture(x), quality_to_tenths(quality), observe=add)
+        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
         return total
 
     def likelihood_bits(self, x: Tensor, quality: float) -> float:
@@ -261,7 +259,7 @@ class ImageCodec(Codec):
             scale = scale_from_raw(observation.raw_scale / UNIT)
             total += float(gaussian_bits(symbols.float(), scale).double().sum())
 
-        self.encode_payload(_checked_picture(x), quality_to_tenths(quality), observe=add)
+        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
         return total
 
     @torch.inference_mode()
@@ -393,34 +391,6 @@ def _total_bytes(empty: int) -> Callable[[Trial], int]:
 
 def _quality_tensor(tenths: int, device: torch.device) -> Tensor:
     return torch.tensor([tenths / 10], dtype=torch.float32, device=device)
-
-
-def _ignore(fraction: float, stage: str) -> None:
-    """The progress callback of those who gave none."""
-
-
-def _checked_picture(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"expected a torch tensor (3, H, W) or (1, H, W), got {type(x).__name__}")
-    if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
-        raise ValueError(f"expected a picture of shape (3, H, W) or (1, H, W), got {tuple(x.shape)}")
-    x = x.detach()
-    if x.dtype == torch.uint8:
-        return x.float() / 255
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"expected uint8 or floating point of shape {tuple(x.shape)}, got {x.dtype}")
-    if not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1:
-        raise ValueError(
-            f"a floating-point picture of shape {tuple(x.shape)} must be finite and within [0, 1]"
-        )
-    return x.float()
-
-
-def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
-    unknown = set(metadata) - set(METADATA_SECTIONS)
-    if unknown:
-        raise ValueError(f"metadata can be {', '.join(METADATA_SECTIONS)}, not {', '.join(sorted(unknown))}")
-    return [(METADATA_SECTIONS[name], content) for name, content in metadata.items()]
 
 
 # Weights that were made in inference mode would let no gradients pass, and refinement needs some.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
     DEFAULT_LIMITS,
     CodecId,
@@ -26,7 +26,6 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.grain_map_coder import code_map, levels_of
-from latentpress.codecs.image import METADATA_SECTIONS
 from latentpress.codecs.index_coder import IndexCoder, unknown_indexes
 from latentpress.codecs.index_payload import (
     MARKER,
@@ -40,6 +39,7 @@ from latentpress.codecs.index_payload import (
     write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
+from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.symbol_channel import Receiver, Sender
 from latentpress.codecs.weights import WeightFile
@@ -168,8 +168,8 @@ class IndexCodec(Codec):
             TypeError: x is not a tensor of a supported type, or more than one target is given.
             ValueError: The shape, the range or a target is out of bounds, or the target cannot be met.
         """
-        picture = _checked_picture(x)
-        notify = progress or _ignore
+        picture = checked_picture(x)
+        notify = progress or no_progress
         targets = {
             "quality": quality,
             "target_bytes": target_bytes,
@@ -181,7 +181,7 @@ class IndexCodec(Codec):
             raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
         if not 1 <= packets <= MAX_PACKETS:
             raise ValueError(f"packets must be within 1 and {MAX_PACKETS}, got {packets}")
-        sections = _metadata_sections(metadata or {})
+        sections = metadata_sections(metadata or {})
         notify(0.0, "analysis")
         trials = _Trials(self, picture, packets, sections, notify)
         if target_bytes is not None:
@@ -220,7 +220,7 @@ class IndexCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes; with ``repair``, no packet with a map is left.
         """
-        notify = progress or _ignore
+        notify = progress or no_progress
         notify(0.0, "entropy decoding")
         found = self._receive_remains(data, limits) if repair else self._receive(data, limits)
         notify(0.4, "synthesis")
@@ -451,34 +451,6 @@ def _setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Se
         raise ValueError(f"granularity must be three shares of sum 1, none negative, got {shares}")
     split = 1.0 - shares[0]
     return Setting(full_book, split, shares[2] / split if split > 0 else 0.0)
-
-
-def _ignore(fraction: float, stage: str) -> None:
-    """The progress callback of those who gave none."""
-
-
-def _checked_picture(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"expected a torch tensor (3, H, W) or (1, H, W), got {type(x).__name__}")
-    if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
-        raise ValueError(f"expected a picture of shape (3, H, W) or (1, H, W), got {tuple(x.shape)}")
-    x = x.detach()
-    if x.dtype == torch.uint8:
-        return x.float() / 255
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"expected uint8 or floating point of shape {tuple(x.shape)}, got {x.dtype}")
-    if not bool(torch.isfinite(x).all()) or float(x.min()) < 0 or float(x.max()) > 1:
-        raise ValueError(
-            f"a floating-point picture of shape {tuple(x.shape)} must be finite and within [0, 1]"
-        )
-    return x.float()
-
-
-def _metadata_sections(metadata: Mapping[str, bytes]) -> list[tuple[int, bytes]]:
-    unknown = set(metadata) - set(METADATA_SECTIONS)
-    if unknown:
-        raise ValueError(f"metadata can be {', '.join(METADATA_SECTIONS)}, not {', '.join(sorted(unknown))}")
-    return [(METADATA_SECTIONS[name], content) for name, content in metadata.items()]
 
 
 def _loaded_model(weights: WeightFile) -> IndexModel:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentpress.codecs.base import Codec, Progress
+from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
     DEFAULT_LIMITS,
     CodecId,
@@ -157,7 +157,7 @@ class ShapeCodec(Codec):
             TypeError: x is no shape, or more than one target is given.
             ValueError: The shape has no surface, an option is out of bounds, or a target cannot be met.
         """
-        notify = progress or _ignore
+        notify = progress or no_progress
         options = {"quality": quality, "target_bytes": target_bytes, "max_error": max_error}
         given = {name: float(value) for name, value in options.items() if value is not None}
         if len(given) > 1:
@@ -249,7 +249,7 @@ class ShapeCodec(Codec):
             StreamError: Anything is wrong with the bytes.
             ValueError: An option is out of bounds, or the decoded shape has no surface to sample.
         """
-        notify = progress or _ignore
+        notify = progress or no_progress
         if as_ not in ("mesh", "points", "field"):
             raise ValueError(f"as_ must be mesh, points or field, got {as_!r}")
         if not 4 <= resolution <= MAX_RESOLUTION:
@@ -450,7 +450,3 @@ def _load(system: ShapeSystem, tensors: Mapping[str, Any]) -> None:
         system.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit their configuration: {error}") from error
-
-
-def _ignore(fraction: float, stage: str) -> None:
-    """The progress callback of those who gave none."""
