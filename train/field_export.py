@@ -21,7 +21,7 @@ from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
 from latentpress.codecs.card import ModelCard, card_path
-from latentpress.codecs.field import INTEGER_PARTS
+from latentpress.codecs.field_networks import INTEGER_PARTS
 from latentpress.codecs.field_payload import RATIOS
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as npst
 
 from latentpress.codecs import inspect
 from latentpress.codecs.bitstream import CorruptStream, LimitExceeded, Limits, StreamError, UnknownModel
-from latentpress.codecs.field import ANY_MODEL, FieldCodec
+from latentpress.codecs.field import FieldCodec
+from latentpress.codecs.field_encoding import ANY_MODEL
 from latentpress.models.field.network import build_field_network
 from latentpress.train.field_export import TrainedRatio, export_field
 from latentpress.train.field_initialise import initialise
@@ -143,12 +144,12 @@ def test_bound_with_networks_tried(codec, relative, periodic) -> None:
 
 
 def test_network_with_residual_keeps_the_bound(codec) -> None:
-    from latentpress.codecs.field import _Job, _packed
+    from latentpress.codecs.field_encoding import FieldJob, packed
 
     x = waves(9, 16, 16, 16)
-    job = _Job(codec, x, False, (False, False, False))
+    job = FieldJob(codec, x, False, (False, False, False))
     for bound in (0.5, 0.05):
-        data = _packed(job._corrected(bound, 8, 500))
+        data = packed(job._corrected(bound, 8, 500))
         assert inspect(data).parameters["mode"] == "network"
         decoded = codec.decompress(data).numpy()
         assert np.abs(decoded.astype(np.float64) - x).max() <= bound

@@ -1,0 +1,291 @@
+"""The ways to code one field, and back: lossless, interpolated, by a network, with or without a bound."""
+
+from __future__ import annotations
+
+import math
+import struct
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentpress.codecs.bitstream import CodecId, CorruptStream, SectionType, TruncatedStream, write_container
+from latentpress.codecs.bounded_residual import decode_residual, encode_residual
+from latentpress.codecs.field_exact import (
+    Exceptions,
+    filled,
+    pack_array,
+    pack_exceptions,
+    pack_mask,
+    restore_mask,
+    unpack_array,
+    unpack_exceptions,
+    unpack_mask,
+)
+from latentpress.codecs.field_networks import Decoder
+from latentpress.codecs.field_payload import (
+    GROUP,
+    QUALITY_TENTHS_MAX,
+    RATIOS,
+    FieldHeader,
+    Mode,
+    join_parts,
+    split_parts,
+)
+from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.volume_coder import Axes
+from latentpress.models.field.transforms import STRIDE
+
+if TYPE_CHECKING:
+    from latentpress.codecs.field import FieldCodec
+
+DEFAULT_QUALITY = 50.0
+
+ANY_MODEL = bytes(8)
+"""Fingerprint of streams that need no network."""
+
+# A network's output differs a little between machines. Where a bound has to hold, this share of it is left
+# for that, and the bound must be so much larger than float32 can resolve that the share is enough.
+_MARGIN = 0.02
+_LEAST_RELATIVE_BOUND = 1e-3
+
+# Networks tried under a bound: (ratio, quality).
+_TRIED_UNDER_BOUND = ((8, 0.0), (8, 50.0), (64, 50.0))
+
+
+class Candidate(NamedTuple):
+    """A payload and the model it needs."""
+
+    payload: bytes
+    fingerprint: bytes
+
+
+class FieldJob:
+    """One field and the ways to code it.
+
+    Args:
+        codec: Whose networks are used.
+        values: ``(C, D, H, W)`` float32 or float64.
+        flat: Whether the field has two dimensions, so that D is 1.
+        periodic: Axes that continue at their far ends.
+    """
+
+    def __init__(self, codec: FieldCodec, values: NDArray[Any], flat: bool, periodic: Axes) -> None:
+        self.codec = codec
+        self.values = values
+        self.exact = values.astype(np.float64)
+        self.masked = not bool(np.isfinite(values).all())
+        self.mask = [pack_mask(values)] if self.masked else []
+        # An axis that does not end with a block cannot be continued by the blocks at its other end.
+        first, second, third = (
+            p and n % STRIDE == 0 for p, n in zip(periodic, values.shape[1:], strict=True)
+        )
+        self.periodic: Axes = (first, second, third)
+        self.flat = flat
+        self.smooth = filled(self.exact) if self.masked else self.exact
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.offsets = self.smooth.mean(axis=(1, 2, 3))
+            self.centred = self.smooth - self.offsets[:, None, None, None]
+        self.scales = [self._scale(start) for start in range(0, values.shape[0], GROUP)]
+        self.usable = bool(np.isfinite(self.centred).all()) and all(map(math.isfinite, self.scales))
+
+    def _scale(self, start: int) -> float:
+        group = self.centred[start : start + GROUP]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return math.sqrt(float(np.square(group).mean())) or 1.0
+
+    def header(self, mode: Mode, bound: float | None, ratio: int = RATIOS[0], tenths: int = 0) -> FieldHeader:
+        """The header of this field's payload in some mode."""
+        components, depth, height, width = self.values.shape
+        return FieldHeader(
+            mode=mode,
+            shape=(components, depth, height, width),
+            flat=self.flat,
+            double=self.values.dtype == np.float64,
+            periodic=self.periodic,
+            masked=self.masked,
+            bound=bound,
+            ratio=ratio,
+            quality_tenths=tenths,
+            offsets=tuple(map(float, self.offsets)) if mode != Mode.LOSSLESS else (),
+            scales=tuple(self.scales) if mode == Mode.NETWORK else (),
+        )
+
+    def with_network(self, ratio: int, tenths: int) -> Candidate:
+        """Without a bound."""
+        if not self.usable:
+            raise ValueError(
+                "values are too large for a network; with max_error any finite field can be coded"
+            )
+        header = self.header(Mode.NETWORK, None, ratio, tenths)
+        parts = [*self.mask, *self._groups(ratio, tenths)]
+        return Candidate(header.to_bytes() + join_parts(parts), self.codec.fingerprint)
+
+    def within_bytes(self, limit: int, ratio: int | None) -> Candidate:
+        """The best network stream of at most ``limit`` bytes."""
+        for tried in (ratio,) if ratio is not None else self.codec.ratios:
+            trial = partial(self.with_network, tried)
+            found = QualitySearch(trial, lambda c: len(packed(c)), QUALITY_TENTHS_MAX).at_most(limit)
+            if found is not None:
+                return found
+        raise ValueError(f"{limit} bytes cannot be met: quality 0 of the largest ratio needs more")
+
+    def bounded(self, bound: float, ratio: int | None, tenths: int | None) -> Candidate:
+        """The smallest stream that keeps a bound."""
+        candidates = [self._lossless(bound)]
+        if self.usable and 0 < bound < math.inf:
+            candidates.append(self._interpolated(bound))
+            tried: tuple[tuple[int, float], ...] = _TRIED_UNDER_BOUND
+            if ratio is not None or tenths is not None:
+                tried = ((ratio or 64, (tenths or 0) / 10 if tenths is not None else DEFAULT_QUALITY),)
+            if self._suits_network(bound):
+                candidates += [
+                    self._corrected(bound, r, quality_to_tenths(q))
+                    for r, q in tried
+                    if r in self.codec.ratios
+                ]
+        return min(candidates, key=lambda candidate: len(candidate.payload))
+
+    def _suits_network(self, bound: float) -> bool:
+        components, depth, height, width = self.values.shape
+        large = components % GROUP == 0 and min(depth, height, width) >= 2 * STRIDE
+        return large and bound >= _LEAST_RELATIVE_BOUND * max(self.scales)
+
+    def _groups(self, ratio: int, tenths: int) -> list[bytes]:
+        parts = []
+        model = self.codec.model(ratio)
+        for number, scale in enumerate(self.scales):
+            group = self.centred[number * GROUP : (number + 1) * GROUP] / scale
+            missing = GROUP - len(group)
+            if missing:
+                group = np.concatenate((group, np.zeros((missing, *group.shape[1:]))))
+            parts.append(model.encode(group, tenths, self.periodic))
+        return parts
+
+    def _lossless(self, bound: float) -> Candidate:
+        header = self.header(Mode.LOSSLESS, bound)
+        # A mask is not needed where every bit is kept, but would say nothing wrong.
+        parts = [*self.mask, pack_array(self.values.astype(header.dtype))]
+        return Candidate(header.to_bytes() + join_parts(parts), ANY_MODEL)
+
+    def _interpolated(self, bound: float) -> Candidate:
+        header = self.header(Mode.INTERPOLATION, bound)
+        return self._with_residual(header, [], np.zeros_like(self.centred), ANY_MODEL, 1.0)
+
+    def _corrected(self, bound: float, ratio: int, tenths: int) -> Candidate:
+        header = self.header(Mode.NETWORK, bound, ratio, tenths)
+        groups = self._groups(ratio, tenths)
+        base = _network_base(header, groups, self.codec, "faithful")
+        return self._with_residual(header, groups, base, self.codec.fingerprint, 1.0 - _MARGIN)
+
+    def _with_residual(
+        self,
+        header: FieldHeader,
+        groups: list[bytes],
+        base: NDArray[np.float64],
+        fingerprint: bytes,
+        share: float,
+    ) -> Candidate:
+        bound = header.bound or 0.0
+        coded = encode_residual(self.centred - base, residual_bound(header, self.exact, share))
+        decoded = _finished(header, base + coded.decoded)
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.abs(decoded.astype(np.float64) - self.exact)
+        # Where the network had a part in it, half of the margin is left for other machines.
+        wrong = ~(error <= bound * (0.5 + 0.5 * share)) & np.isfinite(self.exact)
+        positions = np.flatnonzero(wrong).astype(np.int64)
+        exceptions = Exceptions(positions, self.values.ravel()[positions].astype(header.dtype))
+        width = struct.pack("<d", residual_bound(header, self.exact, share))
+        parts = [*self.mask, *groups, width + coded.data, pack_exceptions(exceptions)]
+        return Candidate(header.to_bytes() + join_parts(parts), fingerprint)
+
+
+def decode_payload(
+    header: FieldHeader, payload: bytes, offset: int, codec: FieldCodec | None, decoder: Decoder = "faithful"
+) -> NDArray[Any]:
+    """Restores the values of a payload, ``(C, D, H, W)`` in the type they came in.
+
+    Args:
+        header: Of the payload.
+        payload: The whole payload.
+        offset: Where the header ends.
+        codec: Of the stream's model; None where the mode needs no network.
+        decoder: For streams without a bound.
+
+    Raises:
+        StreamError: The payload is damaged.
+    """
+    bounded = header.bound is not None and header.mode != Mode.LOSSLESS
+    groups = header.groups if header.mode == Mode.NETWORK else 0
+    count = header.masked + groups + 2 * bounded + (header.mode == Mode.LOSSLESS)
+    parts = split_parts(payload, offset, count)
+    classes = unpack_mask(parts.pop(0), header.shape) if header.masked else None
+    if header.mode == Mode.LOSSLESS:
+        values = unpack_array(parts[0], math.prod(header.shape), header.dtype).reshape(header.shape)
+        return values.astype(values.dtype.newbyteorder("="))
+    base = np.zeros(header.shape)
+    if header.mode == Mode.NETWORK and codec is not None:
+        base = _network_base(header, parts[:groups], codec, "faithful" if bounded else decoder)
+    exceptions: Exceptions | None = None
+    if bounded:
+        residual = parts[groups]
+        if len(residual) < 8:
+            raise TruncatedStream("a coded residual ends before its width does")
+        (width,) = struct.unpack_from("<d", residual)
+        if not 0 < width < math.inf:
+            raise CorruptStream(f"a residual cannot have the width {width}")
+        base += decode_residual(residual[8:], header.shape, width)
+        exceptions = unpack_exceptions(parts[groups + 1], math.prod(header.shape), header.dtype)
+    values = _finished(header, base)
+    if exceptions is not None:
+        values.ravel()[exceptions.positions] = exceptions.values
+    if classes is not None:
+        restore_mask(values, classes)
+    return values
+
+
+def residual_bound(header: FieldHeader, values: NDArray[np.float64], share: float) -> float:
+    """The bound a residual is coded with: what was promised, less what rounding at the end may add."""
+    bound = (header.bound or 0.0) * share
+    finite = np.abs(values[np.isfinite(values)])
+    largest = float(finite.max()) if finite.size else 0.0
+    unit = 2.0**-52 if header.double else 2.0**-24
+    return max(0.5 * bound, bound - 4 * unit * largest if header.double else bound - 1.01 * unit * largest)
+
+
+def _network_base(
+    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
+) -> NDArray[np.float64]:
+    components = header.shape[0]
+    base = np.empty(header.shape)
+    model = codec.model(header.ratio)
+    for number, (data, scale) in enumerate(zip(groups, header.scales, strict=True)):
+        found = model.decode(data, header.shape[1:], header.quality_tenths, header.periodic, decoder)
+        first = number * GROUP
+        base[first : first + GROUP] = found[: components - first].astype(np.float64) * scale
+    return base
+
+
+def _finished(header: FieldHeader, centred: NDArray[np.float64]) -> NDArray[Any]:
+    """Adds the offsets and gives the values their type."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = centred + np.array(header.offsets)[:, None, None, None]
+        typed: NDArray[Any] = values.astype(np.float64 if header.double else np.float32)
+        return typed
+
+
+def quality_to_tenths(quality: float) -> int:
+    """Rounds a quality to the tenths that are coded.
+
+    Raises:
+        ValueError: It is outside [0, 100].
+    """
+    if not 0 <= quality <= 100:
+        raise ValueError(f"quality must be within 0 and 100, got {quality}")
+    return round(quality * 10)
+
+
+def packed(candidate: Candidate) -> bytes:
+    """The complete stream of a payload."""
+    return write_container(CodecId.FIELD, candidate.fingerprint, [(SectionType.PAYLOAD, candidate.payload)])

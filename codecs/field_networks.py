@@ -1,0 +1,168 @@
+"""The networks of the field codec: latents of three components at one ratio, coded and decoded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentpress.codecs.bitstream import TableSet, TruncatedStream
+from latentpress.codecs.latent_coder import CodedPart
+from latentpress.codecs.volume_coder import Axes, VolumeCoder
+from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.field.network import FieldNetwork, build_field_network
+from latentpress.models.field.transforms import STRIDE, Enhancer
+
+INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
+"""Parts of a network that decide probability tables, and so run in integers."""
+
+Decoder = Literal["faithful", "realistic"]
+
+
+class RatioModel(NamedTuple):
+    """The networks of one ratio.
+
+    ::
+
+        values -> analysis -> y, z -> VolumeCoder -> bytes -> VolumeCoder -> y_hat -> synthesis -> values
+
+    Attributes:
+        network: Transforms, and entropy networks in integers.
+        coder: Codes its latents.
+        realistic: Takes the place of the last part of the synthesis to restore small scales; None if the
+            weights have none.
+        device: Where the networks run.
+    """
+
+    network: FieldNetwork
+    coder: VolumeCoder
+    realistic: Enhancer | None
+    device: torch.device
+
+    @torch.inference_mode()
+    def encode(self, values: NDArray[np.float64], tenths: int, periodic: Axes) -> bytes:
+        """Codes three components ``(3, D, H, W)`` of unit variance."""
+        quality, flags = self._operands(tenths, periodic)
+        with _full_precision(self.device):
+            field = torch.from_numpy(values.astype(np.float32)).to(self.device)[None]
+            depth, height, width = (-size % STRIDE for size in field.shape[2:])
+            field = F.pad(field, (0, width, 0, height, 0, depth), mode="replicate").permute(0, 2, 3, 4, 1)
+            network = self.network
+            y = network.analysis(field.contiguous(), quality, flags) * _spread(network.gain(quality))
+            z = network.hyper_analysis(y / _powers(network), quality, flags)
+        with self.coder.axes(periodic):
+            coded = self.coder.encode(y, z, quality)
+        return struct.pack("<I", coded.checksum) + coded.data
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        data: bytes,
+        shape: tuple[int, int, int],
+        tenths: int,
+        periodic: Axes,
+        decoder: Decoder,
+    ) -> NDArray[np.float32]:
+        """Restores three components of unit variance."""
+        if decoder == "realistic" and self.realistic is None:
+            raise ValueError("these weights have no realistic decoder for the ratio of the stream")
+        if len(data) < 4:
+            raise TruncatedStream("coded latents end before their checksum does")
+        quality, flags = self._operands(tenths, periodic)
+        latent_shape = tuple(-(-size // STRIDE) for size in shape)
+        with self.coder.axes(periodic):
+            (checksum,) = struct.unpack_from("<I", data)
+            y_hat = self.coder.decode_parts([CodedPart(data[4:], checksum)], latent_shape, quality)
+        with _full_precision(self.device):
+            synthesis = self.network.synthesis
+            linear = synthesis.linear(y_hat / _spread(self.network.gain(quality)), flags)
+            enhancer = synthesis.enhancer
+            if decoder == "realistic" and self.realistic is not None:
+                enhancer = self.realistic
+            field = enhancer(linear, quality, flags)[0].permute(3, 0, 1, 2)
+        depth, height, width = shape
+        result: NDArray[np.float32] = field[:, :depth, :height, :width].contiguous().cpu().numpy()
+        return result
+
+    def _operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
+        quality = torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
+        return quality, torch.tensor([periodic], device=self.device)
+
+
+def _spread(vector: Tensor) -> Tensor:
+    return vector[:, None, None, None, :]
+
+
+def _powers(network: FieldNetwork) -> Tensor:
+    """What latents are divided by before a network sees them."""
+    return torch.exp2(network.context.scale.exponent.float())
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32: a bound is computed on one machine and has to hold on another."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def with_prefix(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Entries whose names begin with a prefix, by what follows it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def load_ratio(
+    config: Mapping[str, int], tensors: Mapping[str, Any], tables: TableSet, device: torch.device
+) -> RatioModel:
+    """Builds and fills the networks of one ratio.
+
+    Args:
+        config: Arguments of ``build_field_network``.
+        tensors: Arrays of a weight file, without the ratio's prefix.
+        tables: One for every entry of the scale table of volumes.
+        device: Where the networks run.
+
+    Raises:
+        ValueError: The arrays do not fit the configuration.
+    """
+    network = build_field_network(**config)
+    hyper_channels = network.hyper_analysis.head.out_features
+    for part in INTEGER_PARTS:
+        setattr(network, part, convert(getattr(network, part)))
+    realistic_state = with_prefix(tensors, "realistic.")
+    state = {k: v for k, v in tensors.items() if not k.startswith("realistic.")}
+    realistic: Enhancer | None = None
+    try:
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+        if realistic_state:
+            enhancer = network.synthesis.enhancer
+            realistic = Enhancer(enhancer.stem.out_features, len(enhancer.blocks))
+            realistic.load_state_dict({k: torch.from_numpy(v) for k, v in realistic_state.items()})
+            realistic = realistic.eval().requires_grad_(False).to(device)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit their configuration: {error}") from error
+    for module in network.modules():
+        prove: Any = getattr(module, "prove_exact", None)
+        if prove is not None:
+            prove()
+    network = network.eval().requires_grad_(False).to(device)
+    coder = VolumeCoder(
+        network.hyper_prior,
+        network.hyper_synthesis,
+        network.context,
+        tables,
+        latent_channels=network.latent_channels,
+        hyper_channels=hyper_channels,
+    )
+    return RatioModel(network, coder, realistic, device)
