@@ -27,7 +27,6 @@ from latentpress.codecs.field_encoding import (
     FieldJob,
     decode_payload,
     packed,
-    quality_to_tenths,
 )
 from latentpress.codecs.field_networks import Decoder, RatioModel, load_ratio, with_prefix
 from latentpress.codecs.field_payload import (
@@ -38,6 +37,7 @@ from latentpress.codecs.field_payload import (
     read_field_header,
 )
 from latentpress.codecs.field_time import between
+from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.volume_coder import Axes
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.field.projection import solenoidal

@@ -33,7 +33,7 @@ from latentpress.codecs.field_payload import (
     join_parts,
     split_parts,
 )
-from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.rate_control import QualitySearch, quality_to_tenths
 from latentpress.codecs.volume_coder import Axes
 from latentpress.models.field.transforms import STRIDE
 
@@ -273,17 +273,6 @@ def _finished(header: FieldHeader, centred: NDArray[np.float64]) -> NDArray[Any]
         values = centred + np.array(header.offsets)[:, None, None, None]
         typed: NDArray[Any] = values.astype(np.float64 if header.double else np.float32)
         return typed
-
-
-def quality_to_tenths(quality: float) -> int:
-    """Rounds a quality to the tenths that are coded.
-
-    Raises:
-        ValueError: It is outside [0, 100].
-    """
-    if not 0 <= quality <= 100:
-        raise ValueError(f"quality must be within 0 and 100, got {quality}")
-    return round(quality * 10)
 
 
 def packed(candidate: Candidate) -> bytes:

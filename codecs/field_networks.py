@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from latentpress.codecs.bitstream import TableSet, TruncatedStream
 from latentpress.codecs.latent_coder import CodedPart
+from latentpress.codecs.network_loading import fill_network
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network
@@ -141,21 +142,13 @@ def load_ratio(
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
     realistic_state = with_prefix(tensors, "realistic.")
-    state = {k: v for k, v in tensors.items() if not k.startswith("realistic.")}
+    fill_network(network, {k: v for k, v in tensors.items() if not k.startswith("realistic.")})
     realistic: Enhancer | None = None
-    try:
-        network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
-        if realistic_state:
-            enhancer = network.synthesis.enhancer
-            realistic = Enhancer(enhancer.stem.out_features, len(enhancer.blocks))
-            realistic.load_state_dict({k: torch.from_numpy(v) for k, v in realistic_state.items()})
-            realistic = realistic.eval().requires_grad_(False).to(device)
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit their configuration: {error}") from error
-    for module in network.modules():
-        prove: Any = getattr(module, "prove_exact", None)
-        if prove is not None:
-            prove()
+    if realistic_state:
+        enhancer = network.synthesis.enhancer
+        realistic = Enhancer(enhancer.stem.out_features, len(enhancer.blocks))
+        fill_network(realistic, realistic_state)
+        realistic = realistic.eval().requires_grad_(False).to(device)
     network = network.eval().requires_grad_(False).to(device)
     coder = VolumeCoder(
         network.hyper_prior,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from latentpress.codecs.base import Codec, Progress, no_progress
@@ -34,14 +34,15 @@ from latentpress.codecs.image_refinement import ImageRefiner
 from latentpress.codecs.image_trials import Trial, Trials, to_uint8
 from latentpress.codecs.latent_coder import CodedPart, LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
+from latentpress.codecs.network_loading import fill_network
 from latentpress.codecs.picture_input import checked_picture, metadata_sections
+from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import UNIT, convert
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
 from latentpress.models.image.families import FAMILIES, build_from_config
 from latentpress.models.image.network import ImageNetwork
 from latentpress.models.image.transforms import STRIDE
-from latentpress.models.quality import QUALITY_MAX
 
 INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
 """Parts of the network that decide probability tables, and so run in integers."""
@@ -364,21 +365,6 @@ class ImageCodec(Codec):
             )
 
 
-def quality_to_tenths(quality: float) -> int:
-    """Rounds a quality to the tenths that are coded.
-
-    Raises:
-        ValueError: It is outside [0, 100].
-
-    Example:
-        >>> quality_to_tenths(49.96)
-        500
-    """
-    if not 0 <= quality <= QUALITY_MAX:
-        raise ValueError(f"quality must be within 0 and {QUALITY_MAX}, got {quality}")
-    return round(quality * 10)
-
-
 def _total_bytes(empty: int) -> Callable[[Trial], int]:
     """Length of the stream that a trial makes, given that without a payload it has ``empty`` bytes."""
 
@@ -405,12 +391,4 @@ def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:
     """Fills a network from a weight file; its entropy parts become integer networks."""
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
-    state = {k: torch.from_numpy(v) for k, v in tensors.items() if not k.startswith("tables.")}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit their configuration: {error}") from error
-    for module in network.modules():
-        prove: Any = getattr(module, "prove_exact", None)
-        if isinstance(module, nn.Module) and prove is not None:
-            prove()
+    fill_network(network, {k: v for k, v in tensors.items() if not k.startswith("tables.")})

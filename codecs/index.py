@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from latentpress.codecs.base import Codec, Progress, no_progress
@@ -39,6 +38,7 @@ from latentpress.codecs.index_payload import (
     write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
+from latentpress.codecs.network_loading import fill_network
 from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.symbol_channel import Receiver, Sender
@@ -458,13 +458,5 @@ def _loaded_model(weights: WeightFile) -> IndexModel:
     model = build_index_model(**weights.config)
     converted: Any = convert(model.prior)
     model.prior = converted
-    state = {k: torch.from_numpy(np.asarray(v)) for k, v in weights.tensors.items() if "tables." not in k}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit their configuration: {error}") from error
-    for module in model.modules():
-        prove: Any = getattr(module, "prove_exact", None)
-        if isinstance(module, nn.Module) and prove is not None:
-            prove()
+    fill_network(model, {k: v for k, v in weights.tensors.items() if "tables." not in k})
     return model

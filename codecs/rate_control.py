@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from latentpress.models.quality import QUALITY_MAX
+
 T = TypeVar("T")
 
 # What a search near a setting aims at is a little less than its target: to miss it costs a trial.
@@ -107,3 +109,18 @@ def search_nearby(
         if setting <= low:
             break
     return results
+
+
+def quality_to_tenths(quality: float) -> int:
+    """Rounds a quality to the tenths that are coded.
+
+    Raises:
+        ValueError: It is outside [0, 100].
+
+    Example:
+        >>> quality_to_tenths(49.96)
+        500
+    """
+    if not 0 <= quality <= QUALITY_MAX:
+        raise ValueError(f"quality must be within 0 and {QUALITY_MAX}, got {quality}")
+    return round(quality * 10)

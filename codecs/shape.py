@@ -26,6 +26,7 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
+from latentpress.codecs.network_loading import fill_network
 from latentpress.codecs.posed_images import PosedImages
 from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
 from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial
@@ -445,8 +446,4 @@ def _load(system: ShapeSystem, tensors: Mapping[str, Any]) -> None:
     """Fills the networks from a weight file; the bridge's priors become integer networks."""
     for part in INTEGER_PARTS:
         setattr(system.bridge, part, convert(getattr(system.bridge, part)))
-    state = {k: torch.from_numpy(v) for k, v in tensors.items() if not k.startswith("tables.")}
-    try:
-        system.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights do not fit their configuration: {error}") from error
+    fill_network(system, {k: v for k, v in tensors.items() if not k.startswith("tables.")})

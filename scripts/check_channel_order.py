@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from latentpress.codecs import load
-from latentpress.codecs.image import ImageCodec, quality_to_tenths
+from latentpress.codecs.image import ImageCodec
+from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.models.channel_order.ports import ports_of
 from latentpress.models.channel_order.saliency import (
     ChannelStatistics,

@@ -24,7 +24,8 @@ from latentpress.models.entropy.gaussian import gaussian_bits
 from latentpress.models.shape.extraction import extract_mesh
 from latentpress.models.shape.flow_prior import build_flow_prior
 from latentpress.models.shape.generator import ShapeAutoencoder, build_shape_autoencoder
-from latentpress.train.shape_training import averaged_state, frozen
+from latentpress.train.checkpoint import network_from_checkpoint
+from latentpress.train.shape_training import frozen
 
 OVERHEAD_BYTES = 32
 """Container, header with a pose, and what a range coder ends with."""
@@ -111,9 +112,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--codec", default="shape", help="weights, by name or .safetensors path")
     parser.add_argument("--bytes", type=int, nargs="+", default=[100, 200, 500], metavar="N", help="sizes")
     options = parser.parse_args(args)
-    config, state = averaged_state(options.autoencoder)
+    config, state = network_from_checkpoint(options.autoencoder)
     autoencoder = frozen(build_shape_autoencoder(**config), state)
-    config, state = averaged_state(options.prior)
+    config, state = network_from_checkpoint(options.prior)
     prior = frozen(build_flow_prior(**config), state)
     codec = load(options.codec)
     if not isinstance(codec, ShapeCodec):

@@ -23,6 +23,7 @@ from latentpress.models.entropy.gaussian import scale_table
 from latentpress.models.image.families import IMAGE, build_from_config
 from latentpress.models.image.network import ImageNetwork
 from latentpress.train.card import refreshed, write_card
+from latentpress.train.checkpoint import network_from_checkpoint
 
 # Logarithms of gains: a float16 error there would be a relative error of every latent.
 _FULL_PRECISION = ("knots",)
@@ -60,22 +61,6 @@ def export_image(
     tables = tables or gaussian_tables(scale_table().numpy())
     tensors.update({f"tables.{name}": array for name, array in tables.to_arrays().items()})
     return WeightFile(family, dict(config), tensors)
-
-
-def network_from_checkpoint(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and averaged weights of a training checkpoint.
-
-    Args:
-        path: A checkpoint of ``latentpress train``; it is unpickled, so it must be one's own.
-    """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    state = {
-        k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")
-    }
-    for name, callback in checkpoint.get("callbacks", {}).items():
-        if name.startswith("AveragedWeights") and callback["average"]:
-            state = {k: v.cpu() for k, v in callback["average"].items()}
-    return checkpoint["network_config"], state
 
 
 def recorded_family(path: str) -> str:

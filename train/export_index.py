@@ -21,9 +21,9 @@ from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.index.granularity import CELL, fractions_of_detail, route, routing_scores
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.train.card import write_card
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.export import WEIGHTS_LICENCE
 from latentpress.train.fit_grain_tables import LARGEST_SIDE, fit_grain_tables, pictures_below
-from latentpress.train.index_checkpoint import read_checkpoint
 from latentpress.train.index_validation import perplexity
 
 DETAILS = (0.0, 0.1, 0.3, 0.6, 1.0)
@@ -97,7 +97,7 @@ def write_index_export(
     Raises:
         InexactLayer: The integer arithmetic of a layer cannot be proved exact.
     """
-    trained = read_checkpoint(checkpoint)
+    trained = network_from_checkpoint(checkpoint)
     tables = fit_grain_tables(pictures_below(photographs, most))
     weights = export_index(trained.config, trained.state, tables)
     content = weights.to_bytes()

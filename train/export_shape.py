@@ -21,8 +21,8 @@ from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.entropy.gaussian import scale_table
 from latentpress.models.shape.system import ShapeSystem
 from latentpress.train.card import write_card
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.export import WEIGHTS_LICENCE
-from latentpress.train.shape_training import averaged_state
 
 # Logarithms of gains: a float16 error there would be a relative error of every code value.
 _FULL_PRECISION = ("knots", "prior.mean", "prior.deviation")
@@ -93,7 +93,7 @@ def write_export(
     states: dict[str, dict[str, Tensor]] = {}
     for stage, path in checkpoints.items():
         if path is not None:
-            configs[stage], states[stage] = averaged_state(path)
+            configs[stage], states[stage] = network_from_checkpoint(path)
     prices = torch.load(checkpoints["bridge"], map_location="cpu", weights_only=False)["prices"]
     weights = export_shape(configs, states, prices)
     content = weights.to_bytes()

@@ -12,10 +12,11 @@ from latentpress.models.shape.bridge import CodeQuality, ShapeBridge
 from latentpress.models.shape.flow_prior import FlowPrior, build_flow_prior
 from latentpress.models.shape.generator import ShapeAutoencoder, build_shape_autoencoder
 from latentpress.models.shape.point_encoder import PointEncoder, build_implicit_autoencoder
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.data.generated import generated_samples
 from latentpress.train.data.shape_pool import ShapePool
 from latentpress.train.shape_losses import FieldErrors, field_errors
-from latentpress.train.shape_training import ShapeTraining, averaged_state, frozen
+from latentpress.train.shape_training import ShapeTraining, frozen
 
 _WHOLE_CODE_SHARE = 0.6
 
@@ -54,13 +55,13 @@ class _FrozenNetworks(NamedTuple):
     @classmethod
     def load(cls, autoencoder: str, encoder: str, prior: str | None) -> _FrozenNetworks:
         """Reads the checkpoints of the other stages."""
-        config, state = averaged_state(autoencoder)
+        config, state = network_from_checkpoint(autoencoder)
         generating = frozen(build_shape_autoencoder(**config), state)
-        config, state = averaged_state(encoder)
+        config, state = network_from_checkpoint(encoder)
         implicit = frozen(build_implicit_autoencoder(**config), state)
         if prior is None:
             return cls(generating, implicit.encoder, None)
-        config, state = averaged_state(prior)
+        config, state = network_from_checkpoint(prior)
         return cls(generating, implicit.encoder, frozen(build_flow_prior(**config), state))
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from latentpress.models.shape.flow_prior import FlowPrior
 from latentpress.models.shape.generator import build_shape_autoencoder
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.data.shape_pool import BatchSizes
-from latentpress.train.shape_training import ShapeTraining, averaged_state, frozen
+from latentpress.train.shape_training import ShapeTraining, frozen
 
 _STATISTICS_BATCHES = 32
 
@@ -47,7 +48,7 @@ class PriorTraining(ShapeTraining):
         compile_network: bool = True,
     ) -> None:
         super().__init__(network, lr, weight_decay, compile_network)
-        config, state = averaged_state(autoencoder)
+        config, state = network_from_checkpoint(autoencoder)
         # Within a tuple it is no submodule: Lightning neither saves it nor puts it into training mode.
         self._frozen = (frozen(build_shape_autoencoder(**config), state),)
 

@@ -84,22 +84,6 @@ class ShapeTraining(RecordedTraining):
             file.write(line + "\n")
 
 
-def averaged_state(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and averaged weights of a stage's checkpoint.
-
-    Args:
-        path: A checkpoint of ``latentpress train``; it is unpickled, so it must be one's own.
-    """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    state = {
-        k.removeprefix("network."): v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")
-    }
-    for name, callback in checkpoint.get("callbacks", {}).items():
-        if name.startswith("AveragedWeights") and callback["average"]:
-            state = {k: v.cpu() for k, v in callback["average"].items()}
-    return checkpoint["network_config"], state
-
-
 def frozen(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
     """Loads weights into a network that is used but not trained."""
     network.load_state_dict(state)

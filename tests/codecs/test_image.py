@@ -20,8 +20,9 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
-from latentpress.codecs.image import ImageCodec, quality_to_tenths
+from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.image_payload import ImageHeader, read_image_header
+from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.registry import inspect, read_metadata
 from latentpress.codecs.weights import WeightFile
 

@@ -13,12 +13,13 @@ from latentpress.codecs.registry import inspect, load, weights_for
 from latentpress.codecs.symbol_channel import Sender
 from latentpress.models.index.granularity import route, routing_scores
 from latentpress.models.index.model import build_index_model
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.cli import main
 from latentpress.train.data.images import read_rgb
 from latentpress.train.export_index import main as export
 from latentpress.train.fit_grain_tables import fit_grain_tables, pictures_below
 from latentpress.train.index_books import random_books
-from latentpress.train.index_checkpoint import load_network, read_checkpoint
+from latentpress.train.index_checkpoint import load_network
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "index"
 STAGES = ("index-1-autoencoder", "index-2-adversarial", "index-3-books", "index-4-prior")
@@ -69,7 +70,7 @@ def checkpoints(photographs, tmp_path_factory) -> dict[str, Path]:
 
 
 def state(checkpoints: dict[str, Path], stage: str) -> dict[str, torch.Tensor]:
-    return dict(read_checkpoint(checkpoints[stage]).state)
+    return dict(network_from_checkpoint(checkpoints[stage]).state)
 
 
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -89,7 +90,7 @@ def test_the_adversary_moves_the_decoder_only(checkpoints) -> None:
 def test_the_books_stage_keeps_encoder_and_decoder(checkpoints) -> None:
     second, third = (state(checkpoints, stage) for stage in STAGES[1:3])
     assert changed(second, third) == set()
-    fresh = build_index_model(**read_checkpoint(checkpoints["index-3-books"]).config).state_dict()
+    fresh = build_index_model(**network_from_checkpoint(checkpoints["index-3-books"]).config).state_dict()
     assert changed(fresh, third) >= {"books"}
 
 
@@ -99,7 +100,7 @@ def test_the_prior_stage_moves_the_prior_only(checkpoints) -> None:
 
 
 def test_the_last_checkpoint_is_the_whole_model(checkpoints) -> None:
-    trained = read_checkpoint(checkpoints["index-4-prior"])
+    trained = network_from_checkpoint(checkpoints["index-4-prior"])
     model = build_index_model(**trained.config)
     load_network(model, checkpoints["index-4-prior"])
     assert model.books.books[-1].size == 64
@@ -113,7 +114,7 @@ def test_validation_says_what_the_prior_saves(checkpoints) -> None:
 
 
 def test_other_settings_are_refused(checkpoints) -> None:
-    config = {**read_checkpoint(checkpoints["index-4-prior"]).config, "code_channels": 8}
+    config = {**network_from_checkpoint(checkpoints["index-4-prior"]).config, "code_channels": 8}
     with pytest.raises(ValueError, match="code_channels"):
         load_network(build_index_model(**config), checkpoints["index-4-prior"])
 

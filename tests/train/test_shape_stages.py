@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from latentpress.models.shape.bridge import CodeQuality
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.cli import main
-from latentpress.train.shape_training import averaged_state
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "shape"
 
@@ -96,7 +96,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("stage", NETWORKS)
 def test_every_stage_trains_and_validates(trained, stage) -> None:
-    config, state = averaged_state(trained / stage / "checkpoints" / "last.ckpt")
+    config, state = network_from_checkpoint(trained / stage / "checkpoints" / "last.ckpt")
     assert all(config[name] == value for name, value in NETWORKS[stage].items())
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
     record = json.loads((trained / stage / "shape_validation.jsonl").read_text().splitlines()[-1])
@@ -106,7 +106,7 @@ def test_every_stage_trains_and_validates(trained, stage) -> None:
 
 def test_prior_knows_the_latents_scale(trained) -> None:
     """Mean and deviation are data, not weights: the average over steps must not touch them."""
-    _, state = averaged_state(trained / "prior" / "checkpoints" / "last.ckpt")
+    _, state = network_from_checkpoint(trained / "prior" / "checkpoints" / "last.ckpt")
     assert (state["deviation"] != 1).all()
 
 
@@ -151,6 +151,6 @@ def test_bridge_between_any_two_latents(tmp_path) -> None:
     with torch.random.fork_rng():
         main(found + [f"--trainer.{k}={v}" for k, v in trainer.items()])
     torch.set_float32_matmul_precision(precision)
-    config, state = averaged_state(tmp_path / "checkpoints" / "last.ckpt")
+    config, state = network_from_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     assert config["target_shape"] == [3, 2, 8]
     assert state["reverse_mapping.head.weight"].shape == (3, 32)
