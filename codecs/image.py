@@ -34,7 +34,7 @@ from latentpress.codecs.image_refinement import ImageRefiner
 from latentpress.codecs.image_trials import Trial, Trials, to_uint8
 from latentpress.codecs.latent_coder import CodedPart, LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
-from latentpress.codecs.network_loading import fill_network
+from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.weights import WeightFile
@@ -382,8 +382,11 @@ def _quality_tensor(tenths: int, device: torch.device) -> Tensor:
 # Weights that were made in inference mode would let no gradients pass, and refinement needs some.
 @torch.inference_mode(False)
 def _loaded_network(weights: WeightFile, device: torch.device) -> ImageNetwork:
-    network = build_from_config(weights.family, weights.config)
-    _load(network, weights.tensors)
+    tensors = {k: v for k, v in weights.tensors.items() if not k.startswith("tables.")}
+    network = build_network(
+        lambda: build_from_config(weights.family, weights.config), weights.config, tensors
+    )
+    _load(network, tensors)
     return network.eval().requires_grad_(False).to(device)
 
 
@@ -391,4 +394,4 @@ def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:
     """Fills a network from a weight file; its entropy parts become integer networks."""
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
-    fill_network(network, {k: v for k, v in tensors.items() if not k.startswith("tables.")})
+    fill_network(network, tensors)

@@ -38,7 +38,7 @@ from latentpress.codecs.index_payload import (
     write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
-from latentpress.codecs.network_loading import fill_network
+from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.symbol_channel import Receiver, Sender
@@ -455,8 +455,9 @@ def _setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Se
 
 def _loaded_model(weights: WeightFile) -> IndexModel:
     """Builds and fills a model from a weight file; its prior becomes an integer network."""
-    model = build_index_model(**weights.config)
+    tensors = {k: v for k, v in weights.tensors.items() if "tables." not in k}
+    model = build_network(lambda: build_index_model(**weights.config), weights.config, tensors)
     converted: Any = convert(model.prior)
     model.prior = converted
-    fill_network(model, {k: v for k, v in weights.tensors.items() if "tables." not in k})
+    fill_network(model, tensors)
     return model
