@@ -19,7 +19,12 @@ from pathlib import Path
 
 SECONDS_PER_INPUT = 2
 MEMORY_MIB = 3072
-TARGETS = ("container", "image", "symbols", "weights", "card", "pillow")
+FAMILIES = ("image", "image-max", "index", "field", "shape")
+TARGETS = (
+    *("container", "symbols", "weights", "card", "pillow"),
+    *FAMILIES,
+    *(f"{family}-symbols" for family in FAMILIES),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=-1, help="inputs at most (default: no limit)")
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="default: runs/fuzz/TARGET")
     parser.add_argument(
-        "--weights", default="image", help="of the target image: name or path (default: image, which is slow)"
+        "--weights", help="of the codec: name or path; small ones are fast (default: those that ship)"
     )
     args = parser.parse_args(arguments)
     try:
