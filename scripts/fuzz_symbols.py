@@ -25,7 +25,8 @@ _DECODING = (
     "latentpress.codecs.shape_coder",
     "latentpress.codecs.bounded_residual",
 )
-_INT32 = np.iinfo(np.int32)
+# Decoders refuse symbols beyond some of these, so a stream has one magnitude.
+_MAGNITUDES = (1000, 4095, 32767, 2**31 - 1)
 
 
 class HostileSymbols:
@@ -40,6 +41,7 @@ class HostileSymbols:
     def __init__(self, data: bytes) -> None:
         number = zlib.crc32(data)
         self._random = np.random.default_rng(number)
+        self._magnitude = int(self._random.choice(_MAGNITUDES))
         self._choose = (self._usual, self._ends, self._some_escapes, self._all_escapes)[number % 4]
 
     def get(self, indexes: NDArray[Any], tables: TableSet) -> NDArray[np.int32]:
@@ -67,7 +69,8 @@ class HostileSymbols:
         return np.where(rare, self._all_escapes(lowest, reach), self._usual(lowest, reach))
 
     def _all_escapes(self, lowest: NDArray[np.int64], reach: NDArray[np.int64]) -> NDArray[np.int32]:
-        return self._random.choice(np.array([_INT32.min, -1000, 1000, _INT32.max], np.int32), len(reach))
+        signs = self._random.choice(np.array([-1, 1], np.int32), len(reach))
+        return signs * np.int32(self._magnitude)
 
 
 class _AnyChecksum(int):
