@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -180,10 +181,14 @@ class TestCampaign:
             asked[target] = int(command[command.index("--runs") + 1])
             log = (
                 f"#4\tINITED cov: 10 ft: 11\n#{asked[target]}\tDONE   cov: 30 ft: 40\n"
-                f"stat::number_of_executed_units: {asked[target]}\nstat::slowest_unit_time_sec:    1\n"
+                f"slowest input so far: 1.25 s\nstat::number_of_executed_units: {asked[target]}\n"
                 "stat::peak_rss_mb:              77\n"
             )
-            return subprocess.CompletedProcess(command, 77 if target == "card" else 0, "", log)
+            # The card's first input fails, and the search goes on without it.
+            fails = target == "card" and asked["card"] == 20
+            if fails:
+                log = log.replace(f"units: {asked[target]}", "units: 1").replace(f"#{asked[target]}", "#1")
+            return subprocess.CompletedProcess(command, 77 if fails else 0, "", log)
 
         monkeypatch.setattr(fuzz_campaign.subprocess, "run", run)
         monkeypatch.setitem(sys.modules, "atheris", object())
@@ -195,18 +200,34 @@ class TestCampaign:
         assert code == 1
         found = {one["target"]: one for one in json.loads(out.read_text())["outcomes"]}
         assert set(found) == set(TARGETS)
-        assert found["card"]["failed"]
-        assert (found["card"]["inputs"], found["card"]["peak_mb"]) == (20, 77)
+        assert (found["card"]["failed"], found["card"]["inputs"]) == (1, 20)
+        assert (found["card"]["slowest"], found["card"]["peak_mb"]) == (1.25, 77)
         assert (found["container"]["edges"], found["container"]["seed_edges"]) == (30, 10)
         assert found["image-max"]["skipped"] == "no weights"
         assert {"image", "index", "shape", "field", "shape-symbols"} <= set(asked)
         assert sum(one["inputs"] for one in found.values()) == 950  # all but the skipped 5 %
-        assert "YES" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert out.splitlines()[-1].split()[:2] == ["all", "950"]
 
     def test_without_atheris(self, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "atheris", None)
         assert fuzz_campaign.main([]) == 1
         assert "pip install atheris" in capsys.readouterr().err
+
+
+def test_slow_inputs_fail(capsys):
+    """By the processor's time, whatever else the machine does."""
+
+    def run(data: bytes) -> None:
+        end = time.process_time() + float(data)
+        while time.process_time() < end:
+            pass
+
+    measured = fuzz.timed(run)
+    measured(b"0.15")
+    assert "slowest input so far: 0.15 s" in capsys.readouterr().err
+    with pytest.raises(AssertionError, match=r"took 2\.\d+ s"):
+        measured(b"2.05")
 
 
 def test_without_atheris(monkeypatch, capsys):
