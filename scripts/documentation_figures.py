@@ -165,13 +165,14 @@ def take_page_pictures(folder: Path, samples: Sequence[str], weights: str | None
     """Takes pictures of the page with samples on it.
 
     Args:
-        folder: Where they go, as ``page_SAMPLE.png``.
+        folder: Where they go, as ``page_SAMPLE.jpg``.
         samples: Names of samples that are offered.
         weights: To offer first; None for those that ship.
 
     Raises:
         OSError: There is no browser.
     """
+    from PIL import Image
     from selenium import webdriver
 
     from latentpress.scripts.view.bench import Bench
@@ -203,8 +204,10 @@ def take_page_pictures(folder: Path, samples: Sequence[str], weights: str | None
                 _until(lambda: driver.find_element("css selector", "#download").is_displayed())
                 _until(lambda: not driver.find_element("css selector", "#message").text)
                 time.sleep(1)  # until what was asked for last has been painted
-                path = folder / f"page_{sample}.png"
-                write_bytes(str(path), driver.get_screenshot_as_png(), force=True)
+                path = folder / f"page_{sample}.jpg"
+                write_bytes(
+                    str(path), _jpeg(Image.open(io.BytesIO(driver.get_screenshot_as_png()))), force=True
+                )
                 written.append(path)
         finally:
             driver.quit()
@@ -229,10 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from latentpress.codecs.registry import load
 
     pixels = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1).contiguous()
-    buffer = io.BytesIO()
-    equal_bytes(pixels, load("image")).save(buffer, "JPEG", quality=93, subsampling="4:4:4", optimize=True)
     figures = args.root / "docs" / "figures"
-    write_bytes(str(figures / "equal_bytes.jpg"), buffer.getvalue(), force=True)
+    write_bytes(str(figures / "equal_bytes.jpg"), _jpeg(equal_bytes(pixels, load("image"))), force=True)
     readme = args.root / "README.md"
     text = with_blocks(readme.read_text("utf-8"), readme_blocks(shipped_cards()))
     write_bytes(str(readme), text.encode(), force=True)
@@ -269,6 +270,13 @@ def _strip(panels: Sequence[tuple[str, str, torch.Tensor]]) -> Image:
         draw.text((x, side[1] + 6), name, (24, 24, 27), ImageFont.load_default(19))
         draw.text((x, side[1] + 30), facts, (100, 100, 110), ImageFont.load_default(16))
     return sheet
+
+
+def _jpeg(picture: Image) -> bytes:
+    """A file that is small and shows no artefacts of its own."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=93, subsampling="4:4:4", optimize=True)
+    return buffer.getvalue()
 
 
 def _until(truth: Any) -> Any:

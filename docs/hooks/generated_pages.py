@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,15 @@ def model_card(card: ModelCard) -> str:
         "licence": card.license,
         "trained on": _one_line(card.training_data),
         "training": _one_line(card.training),
-        "lambda at quality 0 and 100": f"{card.lambda_range[0]:g}, {card.lambda_range[1]:g}",
-        "configuration": ", ".join(f"{name} {value}" for name, value in card.config.items()),
     }
+    if card.lambda_range is not None:
+        facts["lambda at quality 0 and 100"] = f"{card.lambda_range[0]:g}, {card.lambda_range[1]:g}"
+    if card.codebook is not None:
+        use = card.codebook
+        facts["codebook"] = (
+            f"{use.used} of {use.codes} codes occur on {use.data}, perplexity {use.perplexity:.0f}"
+        )
+    facts["configuration"] = ", ".join(f"{name} {value}" for name, value in _flat(card.config))
     parts = [f"## {card.name}", table(("weights", f"`{card.name}`"), list(facts.items()))]
     for found in card.measurements:
         parts.append(f"### {card.name} on {found.data}")
@@ -135,6 +141,20 @@ def _differences(found: Sequence[dict[str, Any]]) -> str:
         for d in found
     ]
     return table(("bits at equal PSNR, against", "BD-rate", "over"), rows)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their names, those within others after these.
+
+    Example:
+        >>> list(_flat({"depth": 2, "context": {"width": 8}}))
+        [('depth', 2), ('context.width', 8)]
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _number(value: float | None, digits: int) -> str:

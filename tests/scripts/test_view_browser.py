@@ -260,6 +260,17 @@ def test_nothing_went_wrong_and_nothing_was_fetched_from_elsewhere(page, server)
     assert all(name.startswith((server.url, "blob:")) for name in names)
 
 
+def test_pictures_for_the_documentation(tmp_path):
+    """As `documentation_figures --page` takes them."""
+    from latentpress.scripts.documentation_figures import take_page_pictures
+
+    (path,) = take_page_pictures(tmp_path, ["photograph"], str(tiny.IMAGE))
+    picture = Image.open(path)
+    assert picture.size[0] == 1400
+    # The photograph is on it: many colours where the stage is.
+    assert len(picture.crop((200, 150, 700, 650)).getcolors(500 * 500)) > 10_000
+
+
 # ---- fields
 
 
