@@ -135,6 +135,8 @@ def workshop(shipped, tmp_path, monkeypatch) -> Path:
         monkeypatch.setattr(module, "shipped_weights", lambda: dict(shipped))
     # In a thread, which knows of the small weights.
     monkeypatch.setattr(batch_pool, "_local_pool", ThreadPoolExecutor)
+    # The same whatever else is installed.
+    monkeypatch.setattr("latentpress.scripts.field_evaluation.PEERS", ())
     for folder in ("photos", "kodak", "data/images/kodak", "runs/shape", "docs/figures"):
         Path(folder).mkdir(parents=True)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
