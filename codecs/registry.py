@@ -72,7 +72,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
         raise ValueError(f"unknown device {str(device)!r}: {error}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {str(device)!r} was asked for, torch sees {torch.cuda.device_count()} GPUs")
-    weights = read_weight_file(_weights_path(str(name)))
+    weights = read_weight_file(weights_path(str(name)))
     family = _FAMILIES.get(weights.family) or extension_families(weights.family).get(weights.family)
     if family is None:
         raise ValueError(f"this version has no codec for weights of the family {weights.family!r}")
@@ -150,8 +150,12 @@ def read_metadata(data: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, byt
     return {name: content for name, content in found.items() if content is not None}
 
 
-def _weights_path(name: str) -> Path:
-    """The weight file of a name, or of a path of one."""
+def weights_path(name: str) -> Path:
+    """The weight file of a name, or of a path of one.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
     # Other packages are only looked at for what is not here.
     found = shipped_weights().get(name)
     if found is None and Path(name).suffix == ".safetensors":

@@ -156,6 +156,14 @@ def run_target(target: str, inputs: int, seconds: float, weights: Path | None, c
     return found
 
 
+def outcomes_of_others(path: Path | None, targets: Sequence[str]) -> list[Outcome]:
+    """What an earlier campaign wrote to a file about other targets; a campaign can be run in parts."""
+    if path is None or not path.is_file():
+        return []
+    found = [Outcome(**one) for one in json.loads(path.read_text("utf-8"))["outcomes"]]
+    return [one for one in found if one.target not in targets]
+
+
 def table(outcomes: Iterable[Outcome]) -> str:
     """The outcomes and their sum.
 
@@ -214,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         print("fuzzing needs atheris: pip install atheris", file=sys.stderr)
         return 1
-    outcomes: list[Outcome] = []
+    outcomes = outcomes_of_others(args.out, args.targets)
     end = time.monotonic() + 60 * args.minutes
     whole = sum(SHARES[target] for target in args.targets)
     # Quick targets first: what they leave of the time goes to the others.

@@ -26,6 +26,7 @@ COPIED = {
     "LICENSE": "license.md",
 }
 REPORT_MARK = re.compile(r"^<!-- report: (\S+) -->$", re.MULTILINE)
+CAMPAIGN_MARK = re.compile(r"^<!-- campaign: (\S+) -->$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -41,7 +42,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Puts a table in the place of every mark that names a report, and leads links to the root to pages."""
     for name, page in COPIED.items():
         markdown = markdown.replace(f"](../{name}", f"]({page}")
-    return REPORT_MARK.sub(lambda found: report_table(ROOT / "docs" / found[1]), markdown)
+    markdown = REPORT_MARK.sub(lambda found: report_table(ROOT / "docs" / found[1]), markdown)
+    return CAMPAIGN_MARK.sub(lambda found: campaign_table(ROOT / "docs" / found[1]), markdown)
 
 
 def copied(source: str, text: str) -> str:
@@ -111,6 +113,25 @@ def report_table(path: Path) -> str:
             _differences([found for found in report["bd_rate"] if found["percent"] is not None]),
         ]
     )
+
+
+def campaign_table(path: Path) -> str:
+    """What came of each target of ``scripts/fuzz_campaign.py``, and of all."""
+    outcomes = json.loads(path.read_text("utf-8"))["outcomes"]
+    rows = [
+        (
+            one["target"],
+            f"{one['inputs']:,}",
+            f"{one['seconds']:.0f}",
+            f"{one['edges']}",
+            f"{one['peak_mb']}",
+            one["skipped"] or str(one["failed"]),
+        )
+        for one in outcomes
+    ]
+    total, seconds, failed = (sum(one[name] for one in outcomes) for name in ("inputs", "seconds", "failed"))
+    rows.append(("all", f"{total:,}", f"{seconds:.0f}", "", "", str(failed)))
+    return table(("target", "inputs", "seconds", "edges reached", "peak MB", "failed"), rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -193,12 +193,12 @@ class TestCampaign:
         monkeypatch.setattr(fuzz_campaign.subprocess, "run", run)
         monkeypatch.setitem(sys.modules, "atheris", object())
         monkeypatch.setattr(fuzz_campaign, "shipped_weights", dict)
-        out = tmp_path / "campaign.json"
+        out_path = tmp_path / "campaign.json"
         code = fuzz_campaign.main(
-            ["--inputs", "1000", "--out", str(out), "--weights", str(GOLDEN), "--corpus", str(tmp_path)]
+            ["--inputs", "1000", "--out", str(out_path), "--weights", str(GOLDEN), "--corpus", str(tmp_path)]
         )
         assert code == 1
-        found = {one["target"]: one for one in json.loads(out.read_text())["outcomes"]}
+        found = {one["target"]: one for one in json.loads(out_path.read_text())["outcomes"]}
         assert set(found) == set(TARGETS)
         assert (found["card"]["failed"], found["card"]["inputs"]) == (1, 20)
         assert (found["card"]["slowest"], found["card"]["peak_mb"]) == (1.25, 77)
@@ -208,6 +208,10 @@ class TestCampaign:
         assert sum(one["inputs"] for one in found.values()) == 950  # all but the skipped 5 %
         out = capsys.readouterr().out
         assert out.splitlines()[-1].split()[:2] == ["all", "950"]
+        # In parts: what was found about the other targets stays.
+        assert fuzz_campaign.main(["--inputs", "10", "--out", str(out_path), "--targets", "symbols"]) == 1
+        again = {one["target"]: one["inputs"] for one in json.loads(out_path.read_text())["outcomes"]}
+        assert (again["symbols"], again["container"], len(again)) == (10, 160, len(TARGETS))
 
     def test_without_atheris(self, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "atheris", None)
