@@ -14,6 +14,8 @@ import torch
 
 from latentpress.train.checkpoint import network_from_checkpoint
 
+_ALSO_KEPT = ("prices",)  # of the shape codec's bridge, which the export asks for
+
 
 def slim_checkpoint(path: str | Path, out: str | Path) -> None:
     """Writes a checkpoint's network alone, averaged weights in float16.
@@ -26,6 +28,7 @@ def slim_checkpoint(path: str | Path, out: str | Path) -> None:
         ValueError: A weight is not finite in float16.
     """
     config, state = network_from_checkpoint(path)
+    whole = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
     half = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
     for name, value in half.items():
         if value.dtype == torch.float16 and not torch.isfinite(value).all():
@@ -33,6 +36,7 @@ def slim_checkpoint(path: str | Path, out: str | Path) -> None:
     checkpoint = {
         "state_dict": {f"network.{name}": value for name, value in half.items()},
         "network_config": config,
+        **{name: whole[name] for name in _ALSO_KEPT if name in whole},
     }
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     torch.save(checkpoint, out)

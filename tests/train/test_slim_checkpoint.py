@@ -11,6 +11,7 @@ def whole_checkpoint(weight: torch.Tensor) -> dict:
     return {
         "state_dict": {"network.weight": torch.zeros_like(weight), "network.count": torch.tensor(3)},
         "network_config": {"channels": 4},
+        "prices": {"geometry": [1.0, 2.0]},
         "callbacks": {"AveragedWeights": {"average": {"weight": weight, "count": torch.tensor(3)}}},
         "optimizer_states": [torch.zeros(1000)],
     }
@@ -23,6 +24,7 @@ def test_the_average_is_kept(tmp_path, capsys) -> None:
     config, state = network_from_checkpoint(tmp_path / "slim" / "last.ckpt")
     assert config == {"channels": 4}
     torch.testing.assert_close(state["weight"].float(), weight, rtol=1e-3, atol=1e-3)
+    assert torch.load(tmp_path / "slim" / "last.ckpt")["prices"] == {"geometry": [1.0, 2.0]}
     assert state["count"] == 3 and state["count"].dtype == torch.int64
     sizes = [(tmp_path / name / "last.ckpt").stat().st_size for name in ("", "slim")]
     assert sizes[1] < sizes[0] - 3000
