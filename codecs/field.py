@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from latentpress.codecs.field_payload import (
     Mode,
     read_field_header,
 )
+from latentpress.codecs.field_quality import FlowCritic
 from latentpress.codecs.field_time import between
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.volume_coder import Axes
@@ -76,6 +78,7 @@ class FieldCodec(Codec):
         self.device = torch.device(device)
         self.fingerprint = ANY_MODEL
         self._models: dict[int, RatioModel] = {}
+        self._critic_weights: tuple[int, dict[str, NDArray[Any]]] | None = None
         self.ratios: tuple[int, ...] = ()
         if weights is not None:
             self._load(weights)
@@ -92,12 +95,26 @@ class FieldCodec(Codec):
             for ratio, config in weights.config["networks"].items()
         }
         self.ratios = tuple(sorted(self._models))
+        critic = weights.config.get("critic")
+        if critic is not None:
+            self._critic_weights = critic["channels"], with_prefix(weights.tensors, "critic.")
 
     @property
     def has_realistic(self) -> bool:
         """Whether every ratio has a realistic decoder."""
         models = self._models.values()
         return bool(models) and all(model.realistic is not None for model in models)
+
+    @cached_property
+    def critic(self) -> FlowCritic:
+        """Scores velocity fields without their originals; made when it is first asked for.
+
+        Raises:
+            ValueError: The weights have none.
+        """
+        if self._critic_weights is None:
+            raise ValueError("these weights have no critic, so they cannot score fields")
+        return FlowCritic(*self._critic_weights, self.device)
 
     def compress(  # type: ignore[override]
         self,
@@ -243,6 +260,26 @@ class FieldCodec(Codec):
         (a, header), (b, _) = (self._decoded(data, limits, decoder) for data in (first, second))
         fields = [torch.from_numpy(values[:, 0] if header.flat else values) for values in (a, b)]
         return between(fields[0], fields[1], t, all(header.periodic))
+
+    def quality_score(
+        self, data: bytes, *, decoder: Decoder = "faithful", limits: Limits = DEFAULT_LIMITS
+    ) -> float:
+        """How close a decoded flow is to its original, judged without it.
+
+        Args:
+            data: Stream of a velocity field of three components and dimensions.
+            decoder: As for :meth:`decompress`; its fields are scored.
+            limits: Caps, checked before anything is allocated.
+
+        Returns:
+            The critic's estimate of ``-log10(NRMSE)``: higher is better. It knows turbulence, and nothing of
+            other fields.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+            ValueError: The weights have no critic, or the field is none that it scores.
+        """
+        return self.critic.score(self.decompress(data, decoder=decoder, limits=limits))
 
     def _decoded(self, data: bytes, limits: Limits, decoder: Decoder) -> tuple[NDArray[Any], FieldHeader]:
         if decoder not in ("faithful", "realistic"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentpress.codecs.bitstream import TableSet, TruncatedStream
+from latentpress.codecs.byte_weights import from_bytes
 from latentpress.codecs.latent_coder import CodedPart
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
@@ -148,7 +149,7 @@ def load_ratio(
     if realistic_state:
         enhancer = network.synthesis.enhancer
         realistic = Enhancer(enhancer.stem.out_features, len(enhancer.blocks))
-        fill_network(realistic, realistic_state)
+        fill_network(realistic, from_bytes(realistic_state))
         realistic = realistic.eval().requires_grad_(False).to(device)
     network = network.eval().requires_grad_(False).to(device)
     coder = VolumeCoder(

@@ -210,6 +210,28 @@ def qualities(text: str) -> tuple[float, ...]:
     return tuple(sorted({quality(part) for part in text.split(",")}))
 
 
+def byte_ratios(text: str) -> tuple[float, ...]:
+    """Parses byte ratios with commas between them.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        Numbers above 1, rising, none twice.
+
+    Raises:
+        argparse.ArgumentTypeError: One is none.
+
+    Example:
+        >>> byte_ratios("512,64")
+        (64.0, 512.0)
+    """
+    found = sorted({positive_float(part) for part in text.split(",")})
+    if found[0] <= 1:
+        raise argparse.ArgumentTypeError(f"a byte ratio is above 1, got '{text}'")
+    return tuple(found)
+
+
 def _finite(text: str) -> float:
     try:
         value = float(text)
