@@ -32,11 +32,12 @@ from latentpress.codecs.bitstream import (
 from latentpress.codecs.image_payload import ImageHeader, join_parts, read_image_header, read_parts
 from latentpress.codecs.image_refinement import ImageRefiner
 from latentpress.codecs.image_trials import Trial, Trials, to_uint8
-from latentpress.codecs.latent_coder import CodedPart, LatentCoder, Observation
+from latentpress.codecs.latent_coder import LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
 from latentpress.codecs.network_loading import fill_network
 from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.rate_control import quality_to_tenths
+from latentpress.codecs.symbol_coders import CodedPart
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import UNIT, convert
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw

@@ -7,6 +7,7 @@ arrangement is DCVC-DC's quadtree partition (arXiv 2302.14402, section 3.3); mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -160,34 +161,30 @@ class ContextModel(nn.Module):
         for step in range(STEPS):
             head = cast("FixedPointLinear", self.heads[step])
             mean, raw_scale = _quarters(head, step, self._hidden(step, features, y_hat))
-            positions = step_positions(step, *y_hat.shape, device=features.device)
+            positions = step_positions(step, y_hat.shape, features.device)
             mean = mean.flatten()
             flat[positions] = exchange(CodingStep(positions, mean, raw_scale.flatten())) + mean
         return y_hat
 
 
-def step_positions(
-    step: int, batch: int, height: int, width: int, channels: int, device: torch.device | str = "cpu"
-) -> Tensor:
+def step_positions(step: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """Where the elements of a step are in a flattened batch of latents, in rising order.
 
     The same as the places where :func:`step_mask` is true, found without waiting for a GPU.
 
     Args:
         step: 0 to 3.
-        batch: Number of latents.
-        height: Rows of each.
-        width: Columns of each.
-        channels: M, a multiple of 4.
+        shape: Of the batch, ``(B, height, width, M)``.
         device: Where the positions are made.
 
     Returns:
         int64, a quarter as many as there are elements.
 
     Example:
-        >>> step_positions(0, 1, 2, 2, 4)
+        >>> step_positions(0, (1, 2, 2, 4))
         tensor([ 0,  5, 10, 15])
     """
+    batch, height, width, channels = shape
     size = channels // STEPS
     rows = torch.arange(height, device=device)[:, None] % 2
     columns = torch.arange(width, device=device) % 2
