@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
@@ -18,40 +16,44 @@ from latentpress.codecs.bitstream import (
     Container,
     CorruptStream,
     CutContainer,
-    LimitExceeded,
     Limits,
     SectionType,
     TableSet,
     UnknownModel,
-    encode_varint,
     information_bits,
     read_container,
     read_cut_container,
     write_container,
 )
-from latentpress.codecs.image_payload import ImageHeader, join_parts, read_image_header, read_parts
+from latentpress.codecs.image_decoding import ImageDecoder, squared_error_of
+from latentpress.codecs.image_payload import ImageHeader, join_parts
 from latentpress.codecs.image_refinement import ImageRefiner
-from latentpress.codecs.image_trials import Trial, Trials, to_uint8
+from latentpress.codecs.image_stream import ImageStream, covered, read_image_stream
+from latentpress.codecs.image_tiles import TILE_STEP, checked_region
+from latentpress.codecs.image_transforms import ImageTransforms, load_image_network
+from latentpress.codecs.image_trials import Trial, Trials
 from latentpress.codecs.latent_coder import LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
-from latentpress.codecs.network_loading import fill_network
 from latentpress.codecs.picture_input import checked_picture, metadata_sections
 from latentpress.codecs.rate_control import quality_to_tenths
-from latentpress.codecs.symbol_coders import CodedPart
+from latentpress.codecs.symbol_coders import InProcessCoders
+from latentpress.codecs.tiled_encoding import TiledEncoder
+from latentpress.codecs.tiled_trials import TiledTrial, TiledTrials
 from latentpress.codecs.weights import WeightFile
-from latentpress.models.entropy.fixed_point import UNIT, convert
+from latentpress.models.entropy.fixed_point import UNIT
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
-from latentpress.models.image.families import FAMILIES, build_from_config
-from latentpress.models.image.network import ImageNetwork
-from latentpress.models.image.transforms import STRIDE
-
-INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
-"""Parts of the network that decide probability tables, and so run in integers."""
+from latentpress.models.image.families import FAMILIES
 
 DEFAULT_QUALITY = 50.0
 
+TILE_SIZE = 512
+"""Side of the tiles of large pictures, in pixels."""
+
+LARGE_PIXELS = 2**22
+"""Pictures with more pixels are coded in tiles, unless it is said how."""
+
 CHECKSUM_BYTES = 4
-"""Of the container's sections, and of the payload's parts."""
+"""Of the container's sections."""
 
 
 class ImageCodec(Codec):
@@ -61,6 +63,9 @@ class ImageCodec(Codec):
 
         picture -> pad to 16 -> analysis -> y, z -> integer networks + range coder -> payload -> container
         container -> payload -> range coder + integer networks -> y_hat -> synthesis -> crop -> picture
+
+    Large pictures go this way tile by tile, see :mod:`latentpress.codecs.image_tiles`. But for the pixels
+    themselves, memory does not grow with the picture then.
 
     Args:
         weights: A weight file of one of :data:`~latentpress.models.image.families.FAMILIES`.
@@ -82,10 +87,12 @@ class ImageCodec(Codec):
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
         self.fingerprint = weights.fingerprint()
         self.device = torch.device(device)
-        self.network = network = _loaded_network(weights, self.device)
+        self.network = network = load_image_network(weights, self.device)
         tables = TableSet.from_arrays(
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
+        self._transforms = ImageTransforms(network)
+        self._coders = InProcessCoders()
         self._coder = LatentCoder(
             self.network.hyper_prior,
             self.network.hyper_synthesis,
@@ -105,6 +112,7 @@ class ImageCodec(Codec):
         target_psnr: float | None = None,
         metadata: Mapping[str, bytes] | None = None,
         effort: int = 0,
+        tile_size: int | None = None,
         progress: Progress | None = None,
     ) -> bytes:
         """Compresses a picture to a complete stream.
@@ -112,7 +120,8 @@ class ImageCodec(Codec):
         At most one of ``quality`` and the targets may be given; without any, the quality is 50.
 
         Args:
-            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device.
+            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device. Of a
+                picture in tiles only a few are looked at a time, so it may be a file mapped into memory.
             quality: 0 (smallest) to 100 (best), in steps of 0.1.
             target_bytes: The best picture whose stream, metadata included, has at most this many bytes.
             target_bpp: The same in bits per pixel of the picture.
@@ -122,16 +131,21 @@ class ImageCodec(Codec):
                 :mod:`latentpress.codecs.latent_refinement`. Decoding takes no longer. At a given quality it
                 buys fewer bits, a smaller error, or both; with a target, which still holds, what the target
                 leaves open. For a target the picture is refined up to three times.
-            progress: Called with the fraction done and the stage, also before every step of refinement. What
-                it raises ends the compression and reaches the caller; the codec is as before.
+            tile_size: Side of the tiles in pixels, a multiple of 64. Pictures that fit into one are coded as
+                a whole, with 0 all are. None for tiles of :data:`TILE_SIZE` in pictures of more than
+                :data:`LARGE_PIXELS`. With many tiles a target is met by a few encodings near what a sample
+                of them says: it holds, but may leave a little open.
+            progress: Called with the fraction done and the stage, also before every tile and every step of
+                refinement. What it raises ends the compression and reaches the caller; the codec is as
+                before.
 
         Raises:
             TypeError: x is not a tensor of a supported type, the effort is no whole number, or more than one
                 target is given.
-            ValueError: The shape, the range, the effort or a target is out of bounds, or the target cannot
-                be met.
+            ValueError: The shape, the range, the effort, the size of tiles or a target is out of bounds, or
+                the target cannot be met.
         """
-        picture = checked_picture(x)
+        tile_size = _tile_size_for(x, tile_size)
         notify = progress or no_progress
         targets = {
             "quality": quality,
@@ -147,16 +161,19 @@ class ImageCodec(Codec):
             raise ValueError(f"{name} must be positive and finite, got {value}")
         sections = metadata_sections(metadata or {})
         iterations = iterations_of(effort)
-        trials = Trials(self, picture, iterations, notify)
+        trials: Trials | TiledTrials
+        if tile_size:
+            trials = self._tiled_trials(_checked_in_parts(x), tile_size, iterations, notify)
+        else:
+            trials = Trials(self, self._checked(x), iterations, notify)
         if name == "quality":
             trial = trials.best_at(quality_to_tenths(value))
         elif name == "target_psnr":
             trial = trials.reaching_psnr(float(value))
         else:
-            pixels = picture.shape[1] * picture.shape[2]
-            limit = value if name == "target_bytes" else float(value) * pixels / 8
-            trial = trials.within(limit, _total_bytes(len(self._pack(b"", sections))))
-        data = self._pack(trial.payload, sections)
+            limit = value if name == "target_bytes" else float(value) * x.shape[1] * x.shape[2] / 8
+            trial = trials.within(limit, lambda found: len(self._pack(found, sections)))
+        data = self._pack(trial, sections)
         notify(1.0, "done")
         return data
 
@@ -167,32 +184,62 @@ class ImageCodec(Codec):
         limits: Limits = DEFAULT_LIMITS,
         progress: Progress | None = None,
         partial: bool = False,
+        region: Sequence[int] | None = None,
     ) -> Tensor:
-        """Restores a picture.
+        """Restores a picture, or a region of it.
 
         Args:
             data: A stream of this codec and these weights.
-            limits: Caps, checked before anything is allocated.
+            limits: Caps, checked before anything is allocated. ``max_pixels`` is for what has to be decoded:
+                the picture, or for a region the tiles that it depends on.
             progress: Called with the fraction done and the stage.
             partial: Also accept a stream that was cut off, as long as its first part is there, see
                 :meth:`cut_points`. What is missing is predicted.
+            region: Top row, left column, height and width in pixels of the only part to restore. It has the
+                pixels of the whole picture, up to rounding. Tiles that it does not depend on are not decoded.
 
         Returns:
             uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed.
 
         Raises:
             StreamError: Anything is wrong with the bytes.
+            TypeError: The region is not four whole numbers.
+            ValueError: The region is not within the picture.
         """
         notify = progress or no_progress
-        notify(0.0, "entropy decoding")
-        header, y_hat = self._decode_latent(data, limits, partial)
-        notify(0.4, "synthesis")
-        picture = self.synthesise(y_hat, _quality_tensor(header.quality_tenths, self.device))
-        picture = picture[:, : header.height, : header.width]
-        if header.channels == 1:
-            picture = picture.mean(dim=0, keepdim=True)
+        stream, bands = self._bands(data, limits, notify, partial, region)
+        height, width = region[2:] if region is not None else (stream.header.height, stream.header.width)
+        first = next(bands)
+        if first.shape[1] == height:
+            picture = first
+        else:
+            picture = first.new_empty((stream.header.channels, height, width))
+            picture[:, : first.shape[1]], top = first, first.shape[1]
+            for band in bands:
+                picture[:, top : top + band.shape[1]] = band
+                top += band.shape[1]
         notify(1.0, "done")
-        return to_uint8(picture)
+        return picture
+
+    def decompress_bands(
+        self,
+        data: bytes,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+        partial: bool = False,
+        region: Sequence[int] | None = None,
+    ) -> Iterator[Tensor]:
+        """Restores a picture from top to bottom, for pictures that shall not be in memory as a whole.
+
+        Arguments and errors are those of :meth:`decompress`; what is wrong with a tile is found when it is
+        decoded.
+
+        Returns:
+            Its rows in bands, uint8 ``(C, rows, W)`` each: those of a row of tiles, or a few.
+        """
+        _, bands = self._bands(data, limits, progress or no_progress, partial, region)
+        return bands
 
     def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decodes all symbols and checks every checksum, without synthesising the picture.
@@ -200,7 +247,11 @@ class ImageCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        self._decode_latent(data, limits)
+        stream = self._read(data, limits)
+        decoder = self._decoder(stream)
+        decoder.check(stream.header.grid.picture, limits)
+        for _ in decoder.all_latents():
+            pass
 
     def cut_points(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[int, ...]:
         """Lengths that a stream can be cut to and still be decoded with ``partial=True``.
@@ -215,18 +266,16 @@ class ImageCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        container = read_container(data, limits)
-        self._check_model(container)
-        _, offset = read_image_header(container.payload, limits)
-        found = read_parts(container.payload, offset - CHECKSUM_BYTES, self._coder.parts)
-        begin = len(data) - CHECKSUM_BYTES - len(container.payload)
-        return tuple(begin + part.end for part in found)
+        stream = self._read(data, limits)
+        limits.check_pixels(stream.header.height, stream.header.width)
+        begin = len(data) - CHECKSUM_BYTES - len(stream.payload)
+        return tuple(begin + end for end in stream.part_ends())
 
     def information_bits(self, x: Tensor, quality: float) -> float:
         """What a picture's symbols cost by the probabilities they are coded with.
 
         Args:
-            x: A picture as for :meth:`compress`.
+            x: A picture as for :meth:`compress`, coded as a whole.
             quality: 0 to 100.
 
         Returns:
@@ -238,7 +287,7 @@ class ImageCodec(Codec):
             nonlocal total
             total += information_bits(observation.symbols, observation.indexes, self._coder.tables)
 
-        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
+        self.encode_payload(self._checked(x), quality_to_tenths(quality), observe=add)
         return total
 
     def likelihood_bits(self, x: Tensor, quality: float) -> float:
@@ -247,7 +296,7 @@ class ImageCodec(Codec):
         Differs from :meth:`information_bits` by what rounding scales to tables loses and fitted tables gain.
 
         Args:
-            x: A picture as for :meth:`compress`.
+            x: A picture as for :meth:`compress`, coded as a whole.
             quality: 0 to 100.
 
         Returns:
@@ -261,11 +310,10 @@ class ImageCodec(Codec):
             scale = scale_from_raw(observation.raw_scale / UNIT)
             total += float(gaussian_bits(symbols.float(), scale).double().sum())
 
-        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
+        self.encode_payload(self._checked(x), quality_to_tenths(quality), observe=add)
         return total
 
-    @torch.inference_mode()
-    def analyse(self, picture: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+    def analyse(self, picture: Tensor, quality: Tensor) -> Latents:
         """Transforms a picture to latents.
 
         Args:
@@ -275,23 +323,17 @@ class ImageCodec(Codec):
         Returns:
             y ``(1, h, w, M)`` and z, both in quantisation steps.
         """
-        height, width = picture.shape[1:]
-        padded = F.pad(picture[None], (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        y = self.network.analysis(padded.permute(0, 2, 3, 1).contiguous(), quality)
-        y = y * self.network.gain(quality)[:, None, None, :]
-        return y, self.network.hyper_analysis(y, quality)
+        y = self._transforms.analyse(picture[None], quality)
+        return self._transforms.with_side_information(y, quality)
 
-    @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Transforms a decoded latent ``(1, h, w, M)`` to a picture ``(3, 16h, 16w)``, not clamped."""
-        scaled = y_hat * self.network.inverse_gain(quality)[:, None, None, :]
-        image: Tensor = self.network.synthesis(scaled, quality)
-        return image[0].permute(2, 0, 1)
+        return self._transforms.synthesise(y_hat, quality)[0]
 
     def encode_payload(
         self, picture: Tensor, tenths: int, observe: Callable[[Observation], None] | None = None
     ) -> Trial:
-        """Encodes a checked picture at one quality, without the container."""
+        """Encodes a checked picture as a whole at one quality, without the container."""
         return self.encode_latents(picture, tenths, self._latents(picture, tenths), observe)
 
     def encode_latents(
@@ -301,11 +343,11 @@ class ImageCodec(Codec):
         latents: Latents,
         observe: Callable[[Observation], None] | None = None,
     ) -> Trial:
-        """Encodes latents of a checked picture, without the container."""
-        quality = _quality_tensor(tenths, self.device)
+        """Encodes latents of a checked picture as a whole, without the container."""
+        quality = self._transforms.quality([tenths])
         channels, height, width = picture.shape
         header = ImageHeader(height, width, channels, tenths, checksum=0)
-        coded = self._coder.encode(*latents, quality, observe, self._covered(header))
+        coded = self._coder.encode(*latents, quality, observe, covered(header, 0, self._coder.parts))
         return Trial(join_parts(header.fields, coded.parts), coded.y_hat, quality)
 
     def refined_latents(
@@ -326,37 +368,58 @@ class ImageCodec(Codec):
     def _refiner(self) -> ImageRefiner:
         return ImageRefiner(self.network, self._coder.tables)
 
+    def _checked(self, x: Tensor) -> Tensor:
+        # A byte a sample is what should travel to a GPU.
+        return checked_picture(x.to(self.device) if isinstance(x, Tensor) and x.dtype == torch.uint8 else x)
+
     def _latents(self, picture: Tensor, tenths: int) -> Latents:
-        rgb = picture.to(self.device).expand(3, -1, -1)
-        return Latents(*self.analyse(rgb, _quality_tensor(tenths, self.device)))
+        return self.analyse(picture.to(self.device), self._transforms.quality([tenths]))
 
-    def _pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
-        return write_container(CodecId.IMAGE, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
+    def _tiled_trials(
+        self, picture: Tensor, tile_size: int, iterations: int, notify: Progress
+    ) -> TiledTrials:
+        def squared_error(trial: TiledTrial) -> float:
+            sections = dict(trial.sections)
+            stream = read_image_stream(
+                sections[SectionType.PAYLOAD], sections[SectionType.TILES], self._coder.parts
+            )
+            return squared_error_of(self._decoder(stream), picture)
 
-    def _decode_latent(
-        self, data: bytes, limits: Limits, partial: bool = False
-    ) -> tuple[ImageHeader, Tensor]:
-        if partial:
-            container: Container | CutContainer = read_cut_container(data, limits)
-        else:
-            container = read_container(data, limits)
-        self._check_model(container)
-        payload = container.payload
-        missing = container.missing if isinstance(container, CutContainer) else 0
-        header, offset = read_image_header(payload, limits)
-        parts = read_parts(payload, offset - CHECKSUM_BYTES, self._coder.parts, missing)
-        height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
-        if not self._coder.fits(height, width):
-            raise LimitExceeded(f"{header.width}x{header.height} pixels are too many for this model")
-        quality = _quality_tensor(header.quality_tenths, self.device)
-        coded = [CodedPart(part.data, part.checksum) for part in parts]
-        return header, self._coder.decode_parts(coded, (height, width), quality, self._covered(header))
+        encoder = TiledEncoder(picture, tile_size, self._transforms, self._coder, self._coders)
+        return TiledTrials(encoder, squared_error, lambda: self._refiner, iterations, notify)
 
-    def _covered(self, header: ImageHeader) -> bytes:
-        """What the parts' checksums cover besides symbols: a cut stream has no other checksum."""
-        return header.fields if self._coder.parts > 1 else b""
+    def _pack(self, trial: Trial | TiledTrial, sections: list[tuple[int, bytes]]) -> bytes:
+        return write_container(CodecId.IMAGE, self.fingerprint, [*sections, *trial.sections])
 
-    def _check_model(self, container: Container | CutContainer) -> None:
+    def _bands(
+        self,
+        data: bytes,
+        limits: Limits,
+        notify: Progress,
+        partial: bool,
+        region: Sequence[int] | None,
+    ) -> tuple[ImageStream, Iterator[Tensor]]:
+        stream = self._read(data, limits, partial)
+        picture = stream.header.grid.picture
+        area = picture if region is None else checked_region(region, picture)
+        decoder = self._decoder(stream, notify)
+        decoder.check(area, limits)
+        return stream, decoder.bands(area)
+
+    def _decoder(self, stream: ImageStream, notify: Progress = no_progress) -> ImageDecoder:
+        return ImageDecoder(stream, self._transforms, self._coder, self._coders, notify)
+
+    def _decode_latent(self, data: bytes, limits: Limits) -> tuple[ImageHeader, Tensor]:
+        """The latent of a picture that was coded as a whole."""
+        stream = self._read(data, limits)
+        decoder = self._decoder(stream)
+        decoder.check(stream.header.grid.picture, limits)
+        (y_hat,) = decoder.all_latents()
+        return stream.header, y_hat
+
+    def _read(self, data: bytes, limits: Limits, partial: bool = False) -> ImageStream:
+        container: Container | CutContainer
+        container = read_cut_container(data, limits) if partial else read_container(data, limits)
         if container.codec_id != CodecId.IMAGE:
             raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not image")
         if container.fingerprint != self.fingerprint:
@@ -364,32 +427,30 @@ class ImageCodec(Codec):
                 f"the stream needs the model {container.fingerprint.hex()}, "
                 f"this codec is {self.fingerprint.hex()}"
             )
+        missing = container.missing if isinstance(container, CutContainer) else 0
+        index = container.get(SectionType.TILES)
+        return read_image_stream(container.payload, index, self._coder.parts, missing)
 
 
-def _total_bytes(empty: int) -> Callable[[Trial], int]:
-    """Length of the stream that a trial makes, given that without a payload it has ``empty`` bytes."""
-
-    def total(trial: Trial) -> int:
-        # The payload's length is a varint, which takes one byte in an empty stream.
-        return empty - 1 + len(encode_varint(len(trial.payload))) + len(trial.payload)
-
-    return total
-
-
-def _quality_tensor(tenths: int, device: torch.device) -> Tensor:
-    return torch.tensor([tenths / 10], dtype=torch.float32, device=device)
-
-
-# Weights that were made in inference mode would let no gradients pass, and refinement needs some.
-@torch.inference_mode(False)
-def _loaded_network(weights: WeightFile, device: torch.device) -> ImageNetwork:
-    network = build_from_config(weights.family, weights.config)
-    _load(network, weights.tensors)
-    return network.eval().requires_grad_(False).to(device)
+def _tile_size_for(x: Tensor, asked: int | None) -> int:
+    """The size of the tiles that a picture is coded in; 0 for none."""
+    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int)):
+        raise TypeError(f"tile_size must be a whole number, got {asked!r}")
+    if asked is not None and (asked < 0 or asked % TILE_STEP):
+        raise ValueError(f"tile_size must be a multiple of {TILE_STEP}, got {asked}")
+    if asked == 0 or not isinstance(x, Tensor) or x.ndim != 3:
+        return 0
+    height, width = x.shape[1:]
+    if asked is None and height * width <= LARGE_PIXELS:
+        return 0
+    size = TILE_SIZE if asked is None else asked
+    return size if max(height, width) > size else 0
 
 
-def _load(network: ImageNetwork, tensors: Mapping[str, Any]) -> None:
-    """Fills a network from a weight file; its entropy parts become integer networks."""
-    for part in INTEGER_PARTS:
-        setattr(network, part, convert(getattr(network, part)))
-    fill_network(network, {k: v for k, v in tensors.items() if not k.startswith("tables.")})
+def _checked_in_parts(x: Tensor) -> Tensor:
+    """Checks a picture as :func:`checked_picture` does, without ever making a copy of it."""
+    checked_picture(x[:, :1, :1])
+    if x.dtype != torch.uint8:
+        for top in range(0, x.shape[1], TILE_SIZE):
+            checked_picture(x[:, top : top + TILE_SIZE])
+    return x.detach()

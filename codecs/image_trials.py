@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentpress.codecs.base import Progress
+from latentpress.codecs.bitstream import SectionType
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX
 from latentpress.codecs.image_refinement import RatePoint, slope
-from latentpress.codecs.rate_control import QualitySearch, search_nearby
+from latentpress.codecs.image_transforms import to_uint8, with_channels
+from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
 
 if TYPE_CHECKING:
     from latentpress.codecs.image import ImageCodec
@@ -22,9 +23,6 @@ NEIGHBOURHOOD = 100
 
 MOST_REFINEMENTS = 3
 """For a target: a refined picture leaves room in it, so the quality is moved and refined again."""
-
-# Stands for no error at all where its logarithm is taken: less than one wrong byte in the largest picture.
-_LEAST_ERROR = 1e-9
 
 # A search without effort takes about so many encodings; only the progress that is reported depends on it.
 _USUAL_ENCODINGS = 8
@@ -47,6 +45,11 @@ class Trial(NamedTuple):
     def tenths(self) -> int:
         """The quality in tenths."""
         return round(float(self.quality) * 10)
+
+    @property
+    def sections(self) -> list[tuple[int, bytes]]:
+        """The stream's sections that hold the picture."""
+        return [(SectionType.PAYLOAD, self.payload)]
 
 
 class Trials:
@@ -107,7 +110,7 @@ class Trials:
         Raises:
             ValueError: No stream of it has.
         """
-        target = max(_LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
+        target = max(LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
         # Searching downwards from the best quality: the largest step down whose error stays within.
         found = self._meet(
             self.squared_error, target, lambda t: len(t.payload), lambda setting: QUALITY_TENTHS_MAX - setting
@@ -122,11 +125,9 @@ class Trials:
         """Mean squared error of the decoded 8-bit picture, in squared 8-bit steps; positive."""
         decoded = self._codec.synthesise(trial.y_hat, trial.quality)
         channels, height, width = self._picture.shape
-        decoded = decoded[:, :height, :width]
-        if channels == 1:
-            decoded = decoded.mean(dim=0, keepdim=True)
+        decoded = with_channels(decoded[:, :height, :width], channels)
         difference = to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
-        return max(_LEAST_ERROR, float(difference.square().mean()))
+        return max(LEAST_ERROR, float(difference.square().mean()))
 
     def _meet(
         self,
@@ -195,8 +196,3 @@ class Trials:
         fraction = self._count / self._expected if self._iterations else 1 - 0.8**self._count
         self._notify(min(fraction, 0.99), stage)
         self._count += 1
-
-
-def to_uint8(picture: Tensor) -> Tensor:
-    """Rounds a picture around [0, 1] to 8 bits."""
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -10,6 +10,9 @@ from latentpress.models.quality import QUALITY_MAX
 
 T = TypeVar("T")
 
+LEAST_ERROR = 1e-9
+"""Stands for no error at all where its logarithm is taken: less than a wrong byte in the largest picture."""
+
 # What a search near a setting aims at is a little less than its target: to miss it costs a trial.
 _MARGIN = 0.003
 
