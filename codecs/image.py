@@ -31,11 +31,12 @@ from latentpress.codecs.bitstream import (
 )
 from latentpress.codecs.image_payload import ImageHeader, join_parts, read_image_header, read_parts
 from latentpress.codecs.image_refinement import ImageRefiner
-from latentpress.codecs.image_trials import Trial, Trials, to_uint8
+from latentpress.codecs.image_trials import Trial, Trials
 from latentpress.codecs.latent_coder import CodedPart, LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
 from latentpress.codecs.network_loading import fill_network
-from latentpress.codecs.picture_input import checked_picture, metadata_sections
+from latentpress.codecs.picture_input import checked_picture, picture_input
+from latentpress.codecs.picture_output import finished_picture, read_picture_sections
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import UNIT, convert
@@ -54,7 +55,7 @@ CHECKSUM_BYTES = 4
 
 
 class ImageCodec(Codec):
-    """Compresses pictures of any size, RGB or grey.
+    """Compresses pictures of any size, RGB or grey, with or without alpha.
 
     ::
 
@@ -103,6 +104,7 @@ class ImageCodec(Codec):
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        alpha_max_error: float | None = None,
         effort: int = 0,
         progress: Progress | None = None,
     ) -> bytes:
@@ -111,12 +113,17 @@ class ImageCodec(Codec):
         At most one of ``quality`` and the targets may be given; without any, the quality is 50.
 
         Args:
-            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device.
+            x: ``(3, H, W)`` RGB, ``(4, H, W)`` RGBA, ``(1, H, W)`` grey or ``(2, H, W)`` grey and alpha;
+                uint8, uint16 or floating point in [0, 1]; a tensor on any device, or an array. Colour is not
+                multiplied by alpha.
             quality: 0 (smallest) to 100 (best), in steps of 0.1.
             target_bytes: The best picture whose stream, metadata included, has at most this many bytes.
             target_bpp: The same in bits per pixel of the picture.
-            target_psnr: The smallest stream whose decoded 8-bit picture has at least this PSNR, in dB.
+            target_psnr: The smallest stream whose decoded picture has at least this PSNR, in dB; what is
+                fully transparent does not count.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
+            alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
+                2/255); 0 for not at all. What is transparent or opaque stays so in any case.
             effort: 0 to 10: how long to look for better latents of this very picture, see
                 :mod:`latentpress.codecs.latent_refinement`. Decoding takes no longer. At a given quality it
                 buys fewer bits, a smaller error, or both; with a target, which still holds, what the target
@@ -130,7 +137,7 @@ class ImageCodec(Codec):
             ValueError: The shape, the range, the effort or a target is out of bounds, or the target cannot
                 be met.
         """
-        picture = checked_picture(x)
+        source = picture_input(x)
         notify = progress or no_progress
         targets = {
             "quality": quality,
@@ -144,15 +151,15 @@ class ImageCodec(Codec):
         name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
         if name != "quality" and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-        sections = metadata_sections(metadata or {})
+        sections = source.sections(metadata or {}, alpha_max_error)
         iterations = iterations_of(effort)
-        trials = Trials(self, picture, iterations, notify)
+        trials = Trials(self, source, iterations, notify)
         if name == "quality":
             trial = trials.best_at(quality_to_tenths(value))
         elif name == "target_psnr":
             trial = trials.reaching_psnr(float(value))
         else:
-            pixels = picture.shape[1] * picture.shape[2]
+            pixels = source.colour[0].numel()
             limit = value if name == "target_bytes" else float(value) * pixels / 8
             trial = trials.within(limit, _total_bytes(len(self._pack(b"", sections))))
         data = self._pack(trial.payload, sections)
@@ -177,21 +184,24 @@ class ImageCodec(Codec):
                 :meth:`cut_points`. What is missing is predicted.
 
         Returns:
-            uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed.
+            On the codec's device, with the channels it was compressed with; uint16 if that was uint16,
+            otherwise uint8.
 
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
         notify = progress or no_progress
         notify(0.0, "entropy decoding")
+        sections = read_picture_sections(data, limits, partial)
         header, y_hat = self._decode_latent(data, limits, partial)
         notify(0.4, "synthesis")
         picture = self.synthesise(y_hat, _quality_tensor(header.quality_tenths, self.device))
         picture = picture[:, : header.height, : header.width]
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)
+        restored = finished_picture(picture, sections, header.height, header.width, limits)
         notify(1.0, "done")
-        return to_uint8(picture)
+        return restored
 
     def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decodes all symbols and checks every checksum, without synthesising the picture.
@@ -199,7 +209,8 @@ class ImageCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        self._decode_latent(data, limits)
+        header, _ = self._decode_latent(data, limits)
+        read_picture_sections(data, limits).check(header.height, header.width, limits)
 
     def cut_points(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[int, ...]:
         """Lengths that a stream can be cut to and still be decoded with ``partial=True``.

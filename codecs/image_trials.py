@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentpress.codecs.base import Progress
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX
 from latentpress.codecs.image_refinement import RatePoint, slope
+from latentpress.codecs.picture_input import PictureInput
 from latentpress.codecs.rate_control import QualitySearch, search_nearby
 
 if TYPE_CHECKING:
@@ -54,14 +54,15 @@ class Trials:
 
     Args:
         codec: The codec.
-        picture: Checked, ``(3, H, W)`` or ``(1, H, W)`` in [0, 1].
+        source: The picture.
         iterations: Steps of refinement; 0 for none.
         notify: Called with the fraction done and the stage.
     """
 
-    def __init__(self, codec: ImageCodec, picture: Tensor, iterations: int, notify: Progress) -> None:
+    def __init__(self, codec: ImageCodec, source: PictureInput, iterations: int, notify: Progress) -> None:
         self._codec = codec
-        self._picture = picture
+        self._source = source
+        self._picture = source.pixels()
         self._iterations = iterations
         self._notify = notify
         self._count = 0
@@ -119,14 +120,13 @@ class Trials:
         return found
 
     def squared_error(self, trial: Trial) -> float:
-        """Mean squared error of the decoded 8-bit picture, in squared 8-bit steps; positive."""
+        """Mean squared error of what can be seen of the decoded picture, in squared 8-bit steps; positive."""
         decoded = self._codec.synthesise(trial.y_hat, trial.quality)
         channels, height, width = self._picture.shape
         decoded = decoded[:, :height, :width]
         if channels == 1:
             decoded = decoded.mean(dim=0, keepdim=True)
-        difference = to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
-        return max(_LEAST_ERROR, float(difference.square().mean()))
+        return max(_LEAST_ERROR, self._source.squared_error(decoded))
 
     def _meet(
         self,
@@ -195,8 +195,3 @@ class Trials:
         fraction = self._count / self._expected if self._iterations else 1 - 0.8**self._count
         self._notify(min(fraction, 0.99), stage)
         self._count += 1
-
-
-def to_uint8(picture: Tensor) -> Tensor:
-    """Rounds a picture around [0, 1] to 8 bits."""
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
