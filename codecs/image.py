@@ -34,7 +34,9 @@ from latentpress.codecs.image_transforms import ImageTransforms, load_image_netw
 from latentpress.codecs.image_trials import Trial, Trials
 from latentpress.codecs.latent_coder import LatentCoder, Observation
 from latentpress.codecs.latent_refinement import Latents, iterations_of
-from latentpress.codecs.picture_input import checked_picture, metadata_sections
+from latentpress.codecs.picture_input import PictureInput, checked_picture, picture_input
+from latentpress.codecs.picture_output import finished_picture
+from latentpress.codecs.picture_sections import PictureSections
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.symbol_coders import InProcessCoders
 from latentpress.codecs.tiled_encoding import TiledEncoder
@@ -57,7 +59,7 @@ CHECKSUM_BYTES = 4
 
 
 class ImageCodec(Codec):
-    """Compresses pictures of any size, RGB or grey.
+    """Compresses pictures of any size, RGB or grey, with or without alpha.
 
     ::
 
@@ -111,6 +113,7 @@ class ImageCodec(Codec):
         target_bpp: float | None = None,
         target_psnr: float | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        alpha_max_error: float | None = None,
         effort: int = 0,
         tile_size: int | None = None,
         progress: Progress | None = None,
@@ -120,13 +123,18 @@ class ImageCodec(Codec):
         At most one of ``quality`` and the targets may be given; without any, the quality is 50.
 
         Args:
-            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device. Of a
-                picture in tiles only a few are looked at a time, so it may be a file mapped into memory.
+            x: ``(3, H, W)`` RGB, ``(4, H, W)`` RGBA, ``(1, H, W)`` grey or ``(2, H, W)`` grey and alpha;
+                uint8, uint16 or floating point in [0, 1]; a tensor on any device, or an array. Colour is not
+                multiplied by alpha. Of a picture in tiles only a few are looked at a time, so it may be a
+                tensor over a file that is mapped into memory.
             quality: 0 (smallest) to 100 (best), in steps of 0.1.
             target_bytes: The best picture whose stream, metadata included, has at most this many bytes.
             target_bpp: The same in bits per pixel of the picture.
-            target_psnr: The smallest stream whose decoded 8-bit picture has at least this PSNR, in dB.
+            target_psnr: The smallest stream whose decoded picture has at least this PSNR, in dB; what is
+                fully transparent does not count.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
+            alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
+                2/255); 0 for not at all. What is transparent or opaque stays so in any case.
             effort: 0 to 10: how long to look for better latents of this very picture, see
                 :mod:`latentpress.codecs.latent_refinement`. Decoding takes no longer. At a given quality it
                 buys fewer bits, a smaller error, or both; with a target, which still holds, what the target
@@ -145,7 +153,8 @@ class ImageCodec(Codec):
             ValueError: The shape, the range, the effort, the size of tiles or a target is out of bounds, or
                 the target cannot be met.
         """
-        tile_size = _tile_size_for(x, tile_size)
+        source = picture_input(x)
+        tile_size = _tile_size_for(source, tile_size)
         notify = progress or no_progress
         targets = {
             "quality": quality,
@@ -159,19 +168,19 @@ class ImageCodec(Codec):
         name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
         if name != "quality" and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-        sections = metadata_sections(metadata or {})
+        sections = source.sections(metadata or {}, alpha_max_error)
         iterations = iterations_of(effort)
         trials: Trials | TiledTrials
         if tile_size:
-            trials = self._tiled_trials(_checked_in_parts(x), tile_size, iterations, notify)
+            trials = self._tiled_trials(source, tile_size, iterations, notify)
         else:
-            trials = Trials(self, self._checked(x), iterations, notify)
+            trials = Trials(self, source.to(self.device), iterations, notify)
         if name == "quality":
             trial = trials.best_at(quality_to_tenths(value))
         elif name == "target_psnr":
             trial = trials.reaching_psnr(float(value))
         else:
-            limit = value if name == "target_bytes" else float(value) * x.shape[1] * x.shape[2] / 8
+            limit = value if name == "target_bytes" else float(value) * source.colour[0].numel() / 8
             trial = trials.within(limit, lambda found: len(self._pack(found, sections)))
         data = self._pack(trial, sections)
         notify(1.0, "done")
@@ -199,26 +208,18 @@ class ImageCodec(Codec):
                 pixels of the whole picture, up to rounding. Tiles that it does not depend on are not decoded.
 
         Returns:
-            uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed.
+            On the codec's device, with the channels it was compressed with; uint16 if that was uint16,
+            otherwise uint8.
 
         Raises:
             StreamError: Anything is wrong with the bytes.
             TypeError: The region is not four whole numbers.
             ValueError: The region is not within the picture.
         """
-        notify = progress or no_progress
-        stream, bands = self._bands(data, limits, notify, partial, region)
-        height, width = region[2:] if region is not None else (stream.header.height, stream.header.width)
-        first = next(bands)
-        if first.shape[1] == height:
-            picture = first
-        else:
-            picture = first.new_empty((stream.header.channels, height, width))
-            picture[:, : first.shape[1]], top = first, first.shape[1]
-            for band in bands:
-                picture[:, top : top + band.shape[1]] = band
-                top += band.shape[1]
-        notify(1.0, "done")
+        stream, bands = self._bands(data, limits, progress or no_progress, partial, region)
+        picture = _joined(bands, stream.header.height if region is None else region[2])
+        if progress is not None:
+            progress(1.0, "done")
         return picture
 
     def decompress_bands(
@@ -236,7 +237,7 @@ class ImageCodec(Codec):
         decoded.
 
         Returns:
-            Its rows in bands, uint8 ``(C, rows, W)`` each: those of a row of tiles, or a few.
+            Its rows in bands, ``(C, rows, W)`` each: those of a row of tiles, or of a few.
         """
         _, bands = self._bands(data, limits, progress or no_progress, partial, region)
         return bands
@@ -247,11 +248,12 @@ class ImageCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        stream = self._read(data, limits)
+        stream, sections = self._read(data, limits)
         decoder = self._decoder(stream)
         decoder.check(stream.header.grid.picture, limits)
         for _ in decoder.all_latents():
             pass
+        sections.check(stream.header.height, stream.header.width, limits)
 
     def cut_points(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[int, ...]:
         """Lengths that a stream can be cut to and still be decoded with ``partial=True``.
@@ -266,7 +268,7 @@ class ImageCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        stream = self._read(data, limits)
+        stream, _ = self._read(data, limits)
         limits.check_pixels(stream.header.height, stream.header.width)
         begin = len(data) - CHECKSUM_BYTES - len(stream.payload)
         return tuple(begin + end for end in stream.part_ends())
@@ -287,7 +289,7 @@ class ImageCodec(Codec):
             nonlocal total
             total += information_bits(observation.symbols, observation.indexes, self._coder.tables)
 
-        self.encode_payload(self._checked(x), quality_to_tenths(quality), observe=add)
+        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
         return total
 
     def likelihood_bits(self, x: Tensor, quality: float) -> float:
@@ -310,7 +312,7 @@ class ImageCodec(Codec):
             scale = scale_from_raw(observation.raw_scale / UNIT)
             total += float(gaussian_bits(symbols.float(), scale).double().sum())
 
-        self.encode_payload(self._checked(x), quality_to_tenths(quality), observe=add)
+        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
         return total
 
     def analyse(self, picture: Tensor, quality: Tensor) -> Latents:
@@ -368,24 +370,20 @@ class ImageCodec(Codec):
     def _refiner(self) -> ImageRefiner:
         return ImageRefiner(self.network, self._coder.tables)
 
-    def _checked(self, x: Tensor) -> Tensor:
-        # A byte a sample is what should travel to a GPU.
-        return checked_picture(x.to(self.device) if isinstance(x, Tensor) and x.dtype == torch.uint8 else x)
-
     def _latents(self, picture: Tensor, tenths: int) -> Latents:
         return self.analyse(picture.to(self.device), self._transforms.quality([tenths]))
 
     def _tiled_trials(
-        self, picture: Tensor, tile_size: int, iterations: int, notify: Progress
+        self, source: PictureInput, tile_size: int, iterations: int, notify: Progress
     ) -> TiledTrials:
         def squared_error(trial: TiledTrial) -> float:
             sections = dict(trial.sections)
             stream = read_image_stream(
                 sections[SectionType.PAYLOAD], sections[SectionType.TILES], self._coder.parts
             )
-            return squared_error_of(self._decoder(stream), picture)
+            return squared_error_of(self._decoder(stream), source)
 
-        encoder = TiledEncoder(picture, tile_size, self._transforms, self._coder, self._coders)
+        encoder = TiledEncoder(source, tile_size, self._transforms, self._coder, self._coders)
         return TiledTrials(encoder, squared_error, lambda: self._refiner, iterations, notify)
 
     def _pack(self, trial: Trial | TiledTrial, sections: list[tuple[int, bytes]]) -> bytes:
@@ -399,25 +397,32 @@ class ImageCodec(Codec):
         partial: bool,
         region: Sequence[int] | None,
     ) -> tuple[ImageStream, Iterator[Tensor]]:
-        stream = self._read(data, limits, partial)
+        stream, sections = self._read(data, limits, partial)
         picture = stream.header.grid.picture
         area = picture if region is None else checked_region(region, picture)
         decoder = self._decoder(stream, notify)
         decoder.check(area, limits)
-        return stream, decoder.bands(area)
+
+        def finished() -> Iterator[Tensor]:
+            for place, colour in decoder.bands(area):
+                yield finished_picture(colour, sections, picture.height, picture.width, limits, place)
+
+        return stream, finished()
 
     def _decoder(self, stream: ImageStream, notify: Progress = no_progress) -> ImageDecoder:
         return ImageDecoder(stream, self._transforms, self._coder, self._coders, notify)
 
     def _decode_latent(self, data: bytes, limits: Limits) -> tuple[ImageHeader, Tensor]:
         """The latent of a picture that was coded as a whole."""
-        stream = self._read(data, limits)
+        stream, _ = self._read(data, limits)
         decoder = self._decoder(stream)
         decoder.check(stream.header.grid.picture, limits)
         (y_hat,) = decoder.all_latents()
         return stream.header, y_hat
 
-    def _read(self, data: bytes, limits: Limits, partial: bool = False) -> ImageStream:
+    def _read(
+        self, data: bytes, limits: Limits, partial: bool = False
+    ) -> tuple[ImageStream, PictureSections]:
         container: Container | CutContainer
         container = read_cut_container(data, limits) if partial else read_container(data, limits)
         if container.codec_id != CodecId.IMAGE:
@@ -429,28 +434,31 @@ class ImageCodec(Codec):
             )
         missing = container.missing if isinstance(container, CutContainer) else 0
         index = container.get(SectionType.TILES)
-        return read_image_stream(container.payload, index, self._coder.parts, missing)
+        stream = read_image_stream(container.payload, index, self._coder.parts, missing)
+        return stream, PictureSections.of(container)
 
 
-def _tile_size_for(x: Tensor, asked: int | None) -> int:
+def _tile_size_for(source: PictureInput, asked: int | None) -> int:
     """The size of the tiles that a picture is coded in; 0 for none."""
     if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int)):
         raise TypeError(f"tile_size must be a whole number, got {asked!r}")
     if asked is not None and (asked < 0 or asked % TILE_STEP):
         raise ValueError(f"tile_size must be a multiple of {TILE_STEP}, got {asked}")
-    if asked == 0 or not isinstance(x, Tensor) or x.ndim != 3:
-        return 0
-    height, width = x.shape[1:]
-    if asked is None and height * width <= LARGE_PIXELS:
-        return 0
-    size = TILE_SIZE if asked is None else asked
-    return size if max(height, width) > size else 0
+    height, width = source.colour.shape[1:]
+    if asked is None:
+        asked = TILE_SIZE if height * width > LARGE_PIXELS else 0
+    return asked if max(height, width) > asked else 0
 
 
-def _checked_in_parts(x: Tensor) -> Tensor:
-    """Checks a picture as :func:`checked_picture` does, without ever making a copy of it."""
-    checked_picture(x[:, :1, :1])
-    if x.dtype != torch.uint8:
-        for top in range(0, x.shape[1], TILE_SIZE):
-            checked_picture(x[:, top : top + TILE_SIZE])
-    return x.detach()
+def _joined(bands: Iterator[Tensor], height: int) -> Tensor:
+    """One picture of its bands, of which there is at least one."""
+    first = next(bands)
+    if first.shape[1] == height:
+        return first
+    picture = torch.empty((len(first), height, first.shape[2]), dtype=first.dtype, device=first.device)
+    picture[:, : first.shape[1]] = first
+    top = first.shape[1]
+    for band in bands:
+        picture[:, top : top + band.shape[1]] = band
+        top += band.shape[1]
+    return picture

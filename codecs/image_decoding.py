@@ -17,8 +17,9 @@ from latentpress.codecs.base import Progress, no_progress
 from latentpress.codecs.bitstream import LimitExceeded, Limits
 from latentpress.codecs.image_stream import ImageStream
 from latentpress.codecs.image_tiles import Region, TileGrid, batches
-from latentpress.codecs.image_transforms import ImageTransforms, to_uint8, with_channels
+from latentpress.codecs.image_transforms import ImageTransforms, with_channels
 from latentpress.codecs.latent_coder import LatentCoder
+from latentpress.codecs.picture_input import PictureInput, SquaredErrors
 from latentpress.codecs.rate_control import LEAST_ERROR
 from latentpress.codecs.symbol_coders import SymbolCoders
 
@@ -73,14 +74,15 @@ class ImageDecoder:
         if not self._coder.fits(positions.height, positions.width):
             raise LimitExceeded(f"{largest.width}x{largest.height} pixels are too many for this model")
 
-    def bands(self, region: Region) -> Iterator[Tensor]:
+    def bands(self, region: Region) -> Iterator[tuple[Region, Tensor]]:
         """Decodes a region from top to bottom.
 
         Args:
             region: Of the picture, in pixels, at least one.
 
         Yields:
-            Its rows, uint8 ``(C, rows, region.width)``, on the network's device.
+            Where some of its rows are, and their colour, float32 ``(C, rows, region.width)`` around [0, 1],
+            on the network's device.
 
         Raises:
             StreamError: Anything is wrong with the bytes of the tiles that are needed.
@@ -97,7 +99,7 @@ class ImageDecoder:
         for band in self._split(region):
             y_hat = rows.get(self._seen(band))
             report(rows.decoded, "synthesis")
-            yield self._pixels(y_hat, band)
+            yield band, self._pixels(y_hat, band)
 
     def all_latents(self) -> Iterator[Tensor]:
         """Decodes the latents of all tiles in batches, ``(B, h, w, M)`` each."""
@@ -147,7 +149,7 @@ class ImageDecoder:
     def _pixels(self, y_hat: Tensor, band: Region) -> Tensor:
         """Pixels of a band, from the latents ``(h, w, M)`` of the positions that they depend on."""
         channels, seen = self._stream.header.channels, self._seen(band)
-        pixels = torch.empty((channels, band.height, band.width), dtype=torch.uint8, device=y_hat.device)
+        pixels = y_hat.new_empty((channels, band.height, band.width))
         step = band.width if self._is_small else _WINDOW
         blocks = [
             band._replace(left=left, width=min(step, band.right - left))
@@ -165,7 +167,7 @@ class ImageDecoder:
             latents = torch.stack([y_hat[window.rows, window.columns] for window in windows])
             found = self._transforms.synthesise(latents, self._quality.expand(len(batch)))
             inside, _ = shape(batch[0])
-            found = to_uint8(with_channels(found[:, :, inside.rows, inside.columns], channels))
+            found = with_channels(found[:, :, inside.rows, inside.columns], channels)
             for block, block_pixels in zip(batch, found, strict=True):
                 pixels[:, :, block.seen_from(band).columns] = block_pixels
         return pixels
@@ -234,18 +236,15 @@ class LatentRows:
         return latents
 
 
-def squared_error_of(decoder: ImageDecoder, picture: Tensor) -> float:
-    """Mean squared error of a decoded 8-bit picture, in squared 8-bit steps; positive.
+def squared_error_of(decoder: ImageDecoder, source: PictureInput) -> float:
+    """Mean squared error of what can be seen of a decoded picture, in squared 8-bit steps; positive.
 
     Args:
         decoder: Of a stream of the picture.
-        picture: ``(C, H, W)``, uint8 or floating point in [0, 1], any device.
+        source: The picture.
     """
-    _, height, width = picture.shape
-    total, top = 0.0, 0
-    for band in decoder.bands(Region(0, 0, height, width)):
-        rows = picture[:, top : top + band.shape[1]].to(band.device)
-        difference = band.float() - (rows.float() if rows.dtype == torch.uint8 else rows.float() * 255)
-        total += float(difference.square_().sum(dtype=torch.float64))
-        top += band.shape[1]
-    return max(LEAST_ERROR, total / picture.numel())
+    total = SquaredErrors(0.0, 0)
+    height, width = source.colour.shape[1:]
+    for band, colour in decoder.bands(Region(0, 0, height, width)):
+        total += source.window(band.rows, band.columns).squared_errors(colour)
+    return max(LEAST_ERROR, total.mean)

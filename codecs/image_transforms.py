@@ -3,7 +3,7 @@
 ::
 
     window of a picture -> pad to 16 -> analysis -> y of the window -> crop to the tile -> hyper analysis -> z
-    y_hat of a window -> synthesis -> pixels of the window -> crop -> uint8
+    y_hat of a window -> synthesis -> pixels of the window -> crop
 
 Analysis and synthesis look at a limited neighbourhood, whose size follows from their layers. What is cropped
 off a window is what did not see all of its own, so tiles of windows are the same as tiles of the whole.
@@ -106,11 +106,6 @@ class ImageTransforms:
 def with_channels(pictures: Tensor, channels: int) -> Tensor:
     """Pictures ``(..., 3, H, W)`` as they are, or grey as the mean of the three if there is one channel."""
     return pictures.mean(dim=-3, keepdim=True) if channels == 1 else pictures
-
-
-def to_uint8(picture: Tensor) -> Tensor:
-    """Rounds a picture around [0, 1] to 8 bits."""
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 # Weights that were made in inference mode would let no gradients pass, and refinement needs some.

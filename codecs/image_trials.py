@@ -12,7 +12,8 @@ from latentpress.codecs.base import Progress
 from latentpress.codecs.bitstream import SectionType
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX
 from latentpress.codecs.image_refinement import RatePoint, slope
-from latentpress.codecs.image_transforms import to_uint8, with_channels
+from latentpress.codecs.image_transforms import with_channels
+from latentpress.codecs.picture_input import PictureInput
 from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
 
 if TYPE_CHECKING:
@@ -57,14 +58,15 @@ class Trials:
 
     Args:
         codec: The codec.
-        picture: Checked, ``(3, H, W)`` or ``(1, H, W)`` in [0, 1].
+        source: The picture.
         iterations: Steps of refinement; 0 for none.
         notify: Called with the fraction done and the stage.
     """
 
-    def __init__(self, codec: ImageCodec, picture: Tensor, iterations: int, notify: Progress) -> None:
+    def __init__(self, codec: ImageCodec, source: PictureInput, iterations: int, notify: Progress) -> None:
         self._codec = codec
-        self._picture = picture
+        self._source = source
+        self._picture = source.pixels()
         self._iterations = iterations
         self._notify = notify
         self._count = 0
@@ -122,12 +124,11 @@ class Trials:
         return found
 
     def squared_error(self, trial: Trial) -> float:
-        """Mean squared error of the decoded 8-bit picture, in squared 8-bit steps; positive."""
+        """Mean squared error of what can be seen of the decoded picture, in squared 8-bit steps; positive."""
         decoded = self._codec.synthesise(trial.y_hat, trial.quality)
         channels, height, width = self._picture.shape
         decoded = with_channels(decoded[:, :height, :width], channels)
-        difference = to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
-        return max(LEAST_ERROR, float(difference.square().mean()))
+        return max(LEAST_ERROR, self._source.squared_error(decoded))
 
     def _meet(
         self,

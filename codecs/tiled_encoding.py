@@ -23,10 +23,10 @@ from latentpress.codecs.image_payload import ImageHeader
 from latentpress.codecs.image_refinement import ImageRefiner
 from latentpress.codecs.image_stream import covered
 from latentpress.codecs.image_tiles import Region, TileGrid, batches
-from latentpress.codecs.image_transforms import ImageTransforms, to_uint8, with_channels
+from latentpress.codecs.image_transforms import ImageTransforms, with_channels
 from latentpress.codecs.latent_coder import CodedBatch, LatentCoder
 from latentpress.codecs.latent_refinement import Latents
-from latentpress.codecs.picture_input import checked_picture
+from latentpress.codecs.picture_input import PictureInput, SquaredErrors
 from latentpress.codecs.symbol_coders import CodedPart, SymbolCoders
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
 
@@ -39,12 +39,12 @@ class EncodedTile(NamedTuple):
 
     Attributes:
         parts: As the stream will have them.
-        squared_error: Sum over the samples of the tile, in squared 8-bit steps, about as it will be decoded:
-            what the neighbours' coding does to it is not known. None unless it was asked for.
+        errors: Of its samples, about as they will be decoded: what the neighbours' coding does to them is not
+            known. None unless they were asked for.
     """
 
     parts: tuple[CodedPart, ...]
-    squared_error: float | None = None
+    errors: SquaredErrors | None = None
 
     @property
     def bytes(self) -> int:
@@ -64,7 +64,7 @@ class TiledEncoder:
     """Encodes tiles of one picture.
 
     Args:
-        picture: ``(3, H, W)`` or ``(1, H, W)``, uint8 or floating point in [0, 1], any device.
+        source: The picture; its alpha is coded elsewhere.
         tile_size: Side of a tile in pixels, a multiple of 64.
         transforms: Of the model.
         coder: Of the model.
@@ -73,27 +73,22 @@ class TiledEncoder:
 
     def __init__(
         self,
-        picture: Tensor,
+        source: PictureInput,
         tile_size: int,
         transforms: ImageTransforms,
         coder: LatentCoder,
         coders: SymbolCoders,
     ) -> None:
-        _, height, width = picture.shape
+        height, width = source.colour.shape[1:]
         self.grid = TileGrid(height, width, tile_size)
-        self._picture = picture
+        self._source = source
         self._transforms = transforms
         self._coder = coder
         self._coders = coders
 
-    @property
-    def samples(self) -> int:
-        """Samples of the picture: pixels times channels."""
-        return self._picture.numel()
-
     def header(self, tenths: int) -> ImageHeader:
         """What a stream of a quality says of the picture."""
-        channels, height, width = self._picture.shape
+        channels, height, width = self._source.colour.shape
         return ImageHeader(height, width, channels, tenths, 0, self.grid.tile_size)
 
     def encode(
@@ -111,12 +106,12 @@ class TiledEncoder:
             The tiles in the order of their numbers as given.
         """
         header, found = self.header(tenths), dict.fromkeys(tiles, EncodedTile(()))
-        waiting: deque[tuple[list[int], CodedBatch, list[float | None]]] = deque()
+        waiting: deque[tuple[list[int], CodedBatch, list[SquaredErrors | None]]] = deque()
 
         def collect() -> None:
             numbers, batch, errors = waiting.popleft()
-            for number, parts, error in zip(numbers, batch.parts(), errors, strict=True):
-                found[number] = EncodedTile(parts, error)
+            for number, parts, of_tile in zip(numbers, batch.parts(), errors, strict=True):
+                found[number] = EncodedTile(parts, of_tile)
 
         done = 0
         for batch in self._batches(tiles):
@@ -132,8 +127,7 @@ class TiledEncoder:
     def window(self, tile: int) -> Tensor:
         """What the analysis sees of a tile, ``(C, h, w)`` in [0, 1], on the network's device."""
         window = self._window(tile)
-        found = self._picture[:, window.rows, window.columns].to(self._transforms.device)
-        return checked_picture(found)
+        return self._source.window(window.rows, window.columns).to(self._transforms.device).pixels()
 
     def place(self, tile: int) -> _Place:
         """Where a tile is in its window."""
@@ -176,13 +170,13 @@ class TiledEncoder:
         refined = Latents(_cropped(found.y, inside), _cropped(found.z, inside.hyper_positions()))
         prefix = covered(self.header(tenths), tile, self._coder.parts)
         coded = self._coder.encode(*refined, quality, prefix=prefix)
-        (error,) = self._squared_errors(picture[None], y, coded.y_hat, inside, quality)
-        better = EncodedTile(coded.parts, error)
+        (errors,) = self._errors([tile], y, coded.y_hat, quality)
+        better = EncodedTile(coded.parts, errors)
         channels = len(picture)
 
         def loss(encoded: EncodedTile) -> float:
-            assert encoded.squared_error is not None
-            return 8 * encoded.bytes + multiplier * encoded.squared_error / channels
+            assert encoded.errors is not None
+            return 8 * encoded.bytes + multiplier * encoded.errors.total / channels
 
         return min(plain, better, key=loss)
 
@@ -203,7 +197,7 @@ class TiledEncoder:
 
     def _encode_batch(
         self, tiles: list[int], header: ImageHeader, measure: bool
-    ) -> tuple[CodedBatch, list[float | None]]:
+    ) -> tuple[CodedBatch, list[SquaredErrors | None]]:
         """Codes tiles of one size, with their squared errors."""
         windows = torch.stack([self.window(tile) for tile in tiles])
         quality = self._transforms.quality([header.quality_tenths] * len(tiles))
@@ -214,21 +208,22 @@ class TiledEncoder:
         coded = self._coder.encode_batch(*latents, quality, prefixes, self._coders)
         if not measure:
             return coded, [None] * len(tiles)
-        return coded, [*self._squared_errors(windows, y, coded.y_hat, inside, quality)]
+        return coded, [*self._errors(tiles, y, coded.y_hat, quality)]
 
     @torch.inference_mode()
-    def _squared_errors(
-        self, windows: Tensor, y: Tensor, y_hat: Tensor, inside: Region, quality: Tensor
-    ) -> list[float]:
+    def _errors(self, tiles: Sequence[int], y: Tensor, y_hat: Tensor, quality: Tensor) -> list[SquaredErrors]:
         """Of tiles as they are decoded, if nothing is lost of what is around them."""
+        inside = self.place(tiles[0]).inside
         latents = y.clone()
         _cropped(latents, inside).copy_(y_hat)
-        channels, height, width = windows.shape[1:]
-        decoded = self._transforms.synthesise(latents, quality)[:, :, :height, :width]
-        difference = to_uint8(with_channels(decoded, channels)).double() - windows.double() * 255
-        shown = inside.pixels()
-        errors: list[float] = difference[:, :, shown.rows, shown.columns].square().sum(dim=(1, 2, 3)).tolist()
-        return errors
+        decoded = with_channels(self._transforms.synthesise(latents, quality), len(self._source.colour))
+        found = []
+        for tile, picture in zip(tiles, decoded, strict=True):
+            region = self.grid.tile(tile)
+            shown = region.seen_from(self._window(tile))
+            original = self._source.window(region.rows, region.columns).to(self._transforms.device)
+            found.append(original.squared_errors(picture[:, shown.rows, shown.columns]))
+        return found
 
 
 def _cropped(latents: Tensor, inside: Region) -> Tensor:

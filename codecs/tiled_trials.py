@@ -17,6 +17,7 @@ from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX, ImageHeader
 from latentpress.codecs.image_refinement import ImageRefiner, RatePoint, slope
 from latentpress.codecs.image_stream import image_sections
 from latentpress.codecs.image_trials import NEIGHBOURHOOD
+from latentpress.codecs.picture_input import SquaredErrors
 from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
 from latentpress.codecs.tiled_encoding import EncodedTile, TiledEncoder
 
@@ -48,7 +49,7 @@ class TiledTrial(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """What a sample of tiles says of all: bytes, and the sum of squared errors if that was asked for."""
+    """What a sample of tiles says of all: bytes, and the mean squared error if that was asked for."""
 
     bytes: float
     squared_error: float
@@ -107,10 +108,9 @@ class TiledTrials:
             ValueError: No stream of it has.
         """
         target = max(LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
-        samples = self._encoder.samples
         found = self._meet(
             self._squared_error,
-            lambda tenths: max(LEAST_ERROR, self._sampled(tenths).squared_error / samples),
+            lambda tenths: self._sampled(tenths).squared_error,
             target,
             lambda setting: QUALITY_TENTHS_MAX - setting,
         )
@@ -199,9 +199,10 @@ class TiledTrials:
         grid = self._encoder.grid
         areas = [grid.tile(number).height * grid.tile(number).width for number in self._sample]
         scale = grid.height * grid.width / sum(areas)
+        errors = sum((tile.errors for tile in tiles if tile.errors is not None), SquaredErrors(0.0, 0))
         return _Sample(
             scale * sum(tile.bytes for tile in tiles) + _ENTRY_BYTES * grid.count,
-            scale * sum(tile.squared_error or 0.0 for tile in tiles),
+            max(LEAST_ERROR, errors.mean),
         )
 
     def _slope_at(self, tenths: int) -> float | None:
@@ -215,9 +216,7 @@ class TiledTrials:
 
     def _point(self, sample: _Sample) -> RatePoint:
         grid = self._encoder.grid
-        return RatePoint(
-            8 * sample.bytes / (grid.height * grid.width), sample.squared_error / self._encoder.samples
-        )
+        return RatePoint(8 * sample.bytes / (grid.height * grid.width), sample.squared_error)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -46,7 +46,7 @@ class SectionType(IntEnum):
 
     Types 1 to 127 are critical: a decoder that does not know one must refuse the stream. Types from 128 are
     ancillary: a decoder that does not know one ignores the section. Type 0 is never used, so that zero
-        padding is caught.
+    padding is caught.
     """
 
     PAYLOAD = 1
@@ -55,6 +55,7 @@ class SectionType(IntEnum):
     XMP = 4
     ALPHA = 5
     TILES = 6
+    DEPTH = 128
 
 
 class Section(NamedTuple):
@@ -110,7 +111,7 @@ class Container:
 
     def get(self, section_type: int) -> bytes | None:
         """Content of the first section of this type, or None if there is none."""
-        return next((section.payload for section in self.sections if section.type == section_type), None)
+        return _first(self.sections, section_type)
 
 
 def write_container(
@@ -243,7 +244,7 @@ class CutContainer(NamedTuple):
         fingerprint: first 8 bytes of the SHA-256 that identifies weights and tables.
         payload: the payload section's content, or its beginning. Not verified, unless the stream is whole.
         missing: bytes of the payload that are not there.
-        sections: those before the payload, which have been verified.
+        sections: all sections before the payload, in stream order, each verified.
     """
 
     codec_id: CodecId
@@ -254,7 +255,7 @@ class CutContainer(NamedTuple):
 
     def get(self, section_type: int) -> bytes | None:
         """Content of the first section of this type before the payload, or None if there is none."""
-        return next((section.payload for section in self.sections if section.type == section_type), None)
+        return _first(self.sections, section_type)
 
 
 def read_cut_container(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> CutContainer:
@@ -296,7 +297,12 @@ def read_cut_container(data: bytes | bytearray | memoryview, limits: Limits = DE
     length, start = decode_varint(stream, offset + 1)
     limits.check_section_bytes(length)
     payload = stream[start : start + length]
-    return CutContainer(_codec_id(header[4]), header[5:], payload, length - len(payload), tuple(sections))
+    missing = length - len(payload)
+    return CutContainer(_codec_id(header[4]), header[5:], payload, missing, tuple(sections))
+
+
+def _first(sections: tuple[Section, ...], section_type: int) -> bytes | None:
+    return next((section.payload for section in sections if section.type == section_type), None)
 
 
 def as_bytes(data: bytes | bytearray | memoryview, name: str) -> bytes:
