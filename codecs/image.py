@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -18,47 +17,44 @@ from latentpress.codecs.bitstream import (
     CutContainer,
     Limits,
     SectionType,
-    TableSet,
     UnknownModel,
-    information_bits,
     read_container,
     read_cut_container,
     write_container,
 )
+from latentpress.codecs.coding_processes import default_processes, shared_coders
+from latentpress.codecs.image_batch import (
+    BatchDecoder,
+    BatchEncoder,
+    BatchTrial,
+    Search,
+    at_quality,
+    reaching_psnr,
+    within_bytes,
+)
 from latentpress.codecs.image_decoding import ImageDecoder, squared_error_of
-from latentpress.codecs.image_payload import ImageHeader, join_parts
-from latentpress.codecs.image_refinement import ImageRefiner
-from latentpress.codecs.image_stream import ImageStream, covered, read_image_stream
-from latentpress.codecs.image_tiles import TILE_STEP, checked_region
-from latentpress.codecs.image_transforms import ImageTransforms, load_image_network
+from latentpress.codecs.image_model import ImageModel
+from latentpress.codecs.image_options import ImageJob, ImageOptions, Metadata, image_job, metadata_of_each
+from latentpress.codecs.image_payload import ImageHeader
+from latentpress.codecs.image_stream import ImageStream, read_image_stream
+from latentpress.codecs.image_tiles import checked_region
 from latentpress.codecs.image_trials import Trial, Trials
-from latentpress.codecs.latent_coder import LatentCoder, Observation
-from latentpress.codecs.latent_refinement import Latents, iterations_of
-from latentpress.codecs.picture_input import PictureInput, checked_picture, picture_input
 from latentpress.codecs.picture_output import finished_picture
 from latentpress.codecs.picture_sections import PictureSections
-from latentpress.codecs.rate_control import quality_to_tenths
-from latentpress.codecs.symbol_coders import InProcessCoders
+from latentpress.codecs.symbol_coders import InProcessCoders, SymbolCoders
 from latentpress.codecs.tiled_encoding import TiledEncoder
 from latentpress.codecs.tiled_trials import TiledTrial, TiledTrials
 from latentpress.codecs.weights import WeightFile
-from latentpress.models.entropy.fixed_point import UNIT
-from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
 from latentpress.models.image.families import FAMILIES
-
-DEFAULT_QUALITY = 50.0
-
-TILE_SIZE = 512
-"""Side of the tiles of large pictures, in pixels."""
-
-LARGE_PIXELS = 2**22
-"""Pictures with more pixels are coded in tiles, unless it is said how."""
 
 CHECKSUM_BYTES = 4
 """Of the container's sections."""
 
+MANY_TILES = 16
+"""From so many on, decoding is worth starting processes for, where there is a GPU."""
 
-class ImageCodec(Codec):
+
+class ImageCodec(ImageModel, Codec):
     """Compresses pictures of any size, RGB or grey, with or without alpha.
 
     ::
@@ -87,22 +83,8 @@ class ImageCodec(Codec):
     def __init__(self, weights: WeightFile, device: torch.device | str = "cpu") -> None:
         if weights.family not in FAMILIES:
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
+        super().__init__(weights, device)
         self.fingerprint = weights.fingerprint()
-        self.device = torch.device(device)
-        self.network = network = load_image_network(weights, self.device)
-        tables = TableSet.from_arrays(
-            {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
-        )
-        self._transforms = ImageTransforms(network)
-        self._coders = InProcessCoders()
-        self._coder = LatentCoder(
-            self.network.hyper_prior,
-            self.network.hyper_synthesis,
-            self.network.context,
-            tables,
-            latent_channels=network.latent_channels,
-            hyper_channels=network.hyper_analysis.head.linear.out_features,
-        )
 
     def compress(  # type: ignore[override]
         self,
@@ -116,6 +98,7 @@ class ImageCodec(Codec):
         alpha_max_error: float | None = None,
         effort: int = 0,
         tile_size: int | None = None,
+        processes: int | None = None,
         progress: Progress | None = None,
     ) -> bytes:
         """Compresses a picture to a complete stream.
@@ -140,9 +123,11 @@ class ImageCodec(Codec):
                 buys fewer bits, a smaller error, or both; with a target, which still holds, what the target
                 leaves open. For a target the picture is refined up to three times.
             tile_size: Side of the tiles in pixels, a multiple of 64. Pictures that fit into one are coded as
-                a whole, with 0 all are. None for tiles of :data:`TILE_SIZE` in pictures of more than
-                :data:`LARGE_PIXELS`. With many tiles a target is met by a few encodings near what a sample
-                of them says: it holds, but may leave a little open.
+                a whole, with 0 all are. None for tiles of 512 in pictures of more than 2^22. With many tiles
+                a target is met by a few encodings near what a sample of them says: it holds, but may leave a
+                little open.
+            processes: Others that code symbols; they stay for the next call. 0 for none, None for as many as
+                help: none on a CPU, with a GPU up to eight for pictures in tiles.
             progress: Called with the fraction done and the stage, also before every tile and every step of
                 refinement. What it raises ends the compression and reaches the caller; the codec is as
                 before.
@@ -153,38 +138,62 @@ class ImageCodec(Codec):
             ValueError: The shape, the range, the effort, the size of tiles or a target is out of bounds, or
                 the target cannot be met.
         """
-        source = picture_input(x)
-        tile_size = _tile_size_for(source, tile_size)
+        job = image_job(
+            x,
+            quality=quality,
+            target_bytes=target_bytes,
+            target_bpp=target_bpp,
+            target_psnr=target_psnr,
+            metadata=metadata,
+            alpha_max_error=alpha_max_error,
+            effort=effort,
+            tile_size=tile_size,
+        )
         notify = progress or no_progress
-        targets = {
-            "quality": quality,
-            "target_bytes": target_bytes,
-            "target_bpp": target_bpp,
-            "target_psnr": target_psnr,
-        }
-        given = {name: value for name, value in targets.items() if value is not None}
-        if len(given) > 1:
-            raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
-        name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
-        if name != "quality" and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-        sections = source.sections(metadata or {}, alpha_max_error)
-        iterations = iterations_of(effort)
-        trials: Trials | TiledTrials
-        if tile_size:
-            trials = self._tiled_trials(source, tile_size, iterations, notify)
-        else:
-            trials = Trials(self, source.to(self.device), iterations, notify)
-        if name == "quality":
-            trial = trials.best_at(quality_to_tenths(value))
-        elif name == "target_psnr":
-            trial = trials.reaching_psnr(float(value))
-        else:
-            limit = value if name == "target_bytes" else float(value) * source.colour[0].numel() / 8
-            trial = trials.within(limit, lambda found: len(self._pack(found, sections)))
-        data = self._pack(trial, sections)
+        data = self._compressed(job, self._coders_for(processes, useful=job.tile_size > 0), notify)
         notify(1.0, "done")
         return data
+
+    def compress_batch(  # type: ignore[override]
+        self,
+        xs: Iterable[Tensor],
+        *,
+        metadata: Metadata | Sequence[Metadata | None] | None = None,
+        processes: int | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[ImageOptions],
+    ) -> list[bytes]:
+        """Compresses pictures, those of one size together, see :mod:`latentpress.codecs.image_batch`.
+
+        Args:
+            xs: Pictures of any sizes, each as for :meth:`compress`.
+            metadata: Of all, or one mapping for each.
+            processes: As for :meth:`compress`.
+            progress: Called with the fraction done and the stage.
+            **options: Of all; those of :meth:`compress`, with its errors. With an effort, and in tiles,
+                pictures are compressed one by one.
+
+        Returns:
+            A stream for each, in order.
+        """
+        items = list(xs)
+        each = metadata_of_each(metadata, len(items))
+        jobs = [image_job(x, metadata=some, **options) for x, some in zip(items, each, strict=True)]
+        notify = progress or no_progress
+        coders = self._coders_for(processes, useful=len(jobs) > 1)
+        together = [k for k, job in enumerate(jobs) if not job.tile_size and not job.iterations]
+        sources = [jobs[k].source for k in together]
+        encoder = BatchEncoder(sources, self._transforms, self._coder, coders, notify)
+        trials = encoder.run(
+            [self._search(jobs[k]) for k in together], any(job.least_psnr is not None for job in jobs)
+        )
+        found = {k: self._pack(trial, jobs[k].sections) for k, trial in zip(together, trials, strict=True)}
+        for k, job in enumerate(jobs):
+            if k not in found:
+                notify(len(found) / len(jobs), f"{len(found)} of {len(jobs)} pictures")
+                found[k] = self._compressed(job, coders, no_progress)
+        notify(1.0, "done")
+        return [found[k] for k in range(len(jobs))]
 
     def decompress(
         self,
@@ -194,6 +203,7 @@ class ImageCodec(Codec):
         progress: Progress | None = None,
         partial: bool = False,
         region: Sequence[int] | None = None,
+        processes: int | None = None,
     ) -> Tensor:
         """Restores a picture, or a region of it.
 
@@ -206,6 +216,7 @@ class ImageCodec(Codec):
                 :meth:`cut_points`. What is missing is predicted.
             region: Top row, left column, height and width in pixels of the only part to restore. It has the
                 pixels of the whole picture, up to rounding. Tiles that it does not depend on are not decoded.
+            processes: As for :meth:`compress`.
 
         Returns:
             On the codec's device, with the channels it was compressed with; uint16 if that was uint16,
@@ -216,7 +227,7 @@ class ImageCodec(Codec):
             TypeError: The region is not four whole numbers.
             ValueError: The region is not within the picture.
         """
-        stream, bands = self._bands(data, limits, progress or no_progress, partial, region)
+        stream, bands = self._bands(data, limits, progress or no_progress, partial, region, processes)
         picture = _joined(bands, stream.header.height if region is None else region[2])
         if progress is not None:
             progress(1.0, "done")
@@ -230,6 +241,7 @@ class ImageCodec(Codec):
         progress: Progress | None = None,
         partial: bool = False,
         region: Sequence[int] | None = None,
+        processes: int | None = None,
     ) -> Iterator[Tensor]:
         """Restores a picture from top to bottom, for pictures that shall not be in memory as a whole.
 
@@ -239,8 +251,51 @@ class ImageCodec(Codec):
         Returns:
             Its rows in bands, ``(C, rows, W)`` each: those of a row of tiles, or of a few.
         """
-        _, bands = self._bands(data, limits, progress or no_progress, partial, region)
+        _, bands = self._bands(data, limits, progress or no_progress, partial, region, processes)
         return bands
+
+    def decompress_batch(
+        self,
+        streams: Iterable[bytes],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+        processes: int | None = None,
+    ) -> list[Tensor]:
+        """Restores pictures, those of one size together, see :mod:`latentpress.codecs.image_batch`.
+
+        Args:
+            streams: Of this codec and these weights. Those in tiles are decoded one by one.
+            limits: Caps on each, checked for all before anything is allocated.
+            progress: Called with the fraction done and the stage.
+            processes: As for :meth:`compress`.
+
+        Returns:
+            A picture for each, in order, as from :meth:`decompress`.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes of one.
+        """
+        items = list(streams)
+        read = [self._read(data, limits) for data in items]
+        coders = self._coders_for(processes, useful=len(items) > 1)
+        for stream, _ in read:
+            self._decoder(stream, coders).check(stream.header.grid.picture, limits)
+        notify = progress or no_progress
+
+        def finish(number: int, colour: Tensor) -> Tensor:
+            header = read[number][0].header
+            return finished_picture(colour, read[number][1], header.height, header.width, limits)
+
+        together = {number: stream for number, (stream, _) in enumerate(read) if not stream.header.tile_size}
+        decoder = BatchDecoder(together, self._transforms, self._coder, coders, notify)
+        found = decoder.run(finish)
+        for number, data in enumerate(items):
+            if number not in found:
+                notify(len(found) / len(items), f"{len(found)} of {len(items)} pictures")
+                found[number] = self.decompress(data, limits=limits, processes=processes)
+        notify(1.0, "done")
+        return [found[number] for number in range(len(items))]
 
     def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decodes all symbols and checks every checksum, without synthesising the picture.
@@ -249,7 +304,7 @@ class ImageCodec(Codec):
             StreamError: Anything is wrong with the bytes.
         """
         stream, sections = self._read(data, limits)
-        decoder = self._decoder(stream)
+        decoder = self._decoder(stream, InProcessCoders())
         decoder.check(stream.header.grid.picture, limits)
         for _ in decoder.all_latents():
             pass
@@ -273,121 +328,47 @@ class ImageCodec(Codec):
         begin = len(data) - CHECKSUM_BYTES - len(stream.payload)
         return tuple(begin + end for end in stream.part_ends())
 
-    def information_bits(self, x: Tensor, quality: float) -> float:
-        """What a picture's symbols cost by the probabilities they are coded with.
+    def _compressed(self, job: ImageJob, coders: SymbolCoders, notify: Progress) -> bytes:
+        trials: Trials | TiledTrials
+        if job.tile_size:
+            trials = self._tiled_trials(job, coders, notify)
+        else:
+            trials = Trials(self, job.source.to(self.device), job.iterations, notify)
+        if job.tenths is not None:
+            trial = trials.best_at(job.tenths)
+        elif job.least_psnr is not None:
+            trial = trials.reaching_psnr(job.least_psnr)
+        else:
+            assert job.most_bytes is not None
+            trial = trials.within(job.most_bytes, lambda found: len(self._pack(found, job.sections)))
+        return self._pack(trial, job.sections)
 
-        Args:
-            x: A picture as for :meth:`compress`, coded as a whole.
-            quality: 0 to 100.
+    def _search(self, job: ImageJob) -> Search:
+        if job.tenths is not None:
+            return at_quality(job.tenths)
+        if job.least_psnr is not None:
+            return reaching_psnr(job.least_psnr)
+        assert job.most_bytes is not None
+        return within_bytes(job.most_bytes, lambda found: len(self._pack(found, job.sections)))
 
-        Returns:
-            Bits of all symbols; what a stream has beyond them is the coder's and the container's.
-        """
-        total = 0.0
-
-        def add(observation: Observation) -> None:
-            nonlocal total
-            total += information_bits(observation.symbols, observation.indexes, self._coder.tables)
-
-        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
-        return total
-
-    def likelihood_bits(self, x: Tensor, quality: float) -> float:
-        """What the likelihoods of training say a picture should cost.
-
-        Differs from :meth:`information_bits` by what rounding scales to tables loses and fitted tables gain.
-
-        Args:
-            x: A picture as for :meth:`compress`, coded as a whole.
-            quality: 0 to 100.
-
-        Returns:
-            Bits of all symbols under Gaussians with the predicted, unrounded scales.
-        """
-        total = 0.0
-
-        def add(observation: Observation) -> None:
-            nonlocal total
-            symbols = torch.from_numpy(observation.symbols).to(observation.raw_scale.device)
-            scale = scale_from_raw(observation.raw_scale / UNIT)
-            total += float(gaussian_bits(symbols.float(), scale).double().sum())
-
-        self.encode_payload(checked_picture(x), quality_to_tenths(quality), observe=add)
-        return total
-
-    def analyse(self, picture: Tensor, quality: Tensor) -> Latents:
-        """Transforms a picture to latents.
-
-        Args:
-            picture: ``(3, H, W)`` in [0, 1], on the codec's device.
-            quality: ``(1,)``.
-
-        Returns:
-            y ``(1, h, w, M)`` and z, both in quantisation steps.
-        """
-        y = self._transforms.analyse(picture[None], quality)
-        return self._transforms.with_side_information(y, quality)
-
-    def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Transforms a decoded latent ``(1, h, w, M)`` to a picture ``(3, 16h, 16w)``, not clamped."""
-        return self._transforms.synthesise(y_hat, quality)[0]
-
-    def encode_payload(
-        self, picture: Tensor, tenths: int, observe: Callable[[Observation], None] | None = None
-    ) -> Trial:
-        """Encodes a checked picture as a whole at one quality, without the container."""
-        return self.encode_latents(picture, tenths, self._latents(picture, tenths), observe)
-
-    def encode_latents(
-        self,
-        picture: Tensor,
-        tenths: int,
-        latents: Latents,
-        observe: Callable[[Observation], None] | None = None,
-    ) -> Trial:
-        """Encodes latents of a checked picture as a whole, without the container."""
-        quality = self._transforms.quality([tenths])
-        channels, height, width = picture.shape
-        header = ImageHeader(height, width, channels, tenths, checksum=0)
-        coded = self._coder.encode(*latents, quality, observe, covered(header, 0, self._coder.parts))
-        return Trial(join_parts(header.fields, coded.parts), coded.y_hat, quality)
-
-    def refined_latents(
-        self,
-        picture: Tensor,
-        plain: Trial,
-        multiplier: float,
-        iterations: int,
-        notify: Callable[[int], None] | None = None,
-    ) -> Latents:
-        """Latents of a checked picture that are better than those of a trial, see :class:`ImageRefiner`."""
-        latents = self._latents(picture, plain.tenths)
-        return self._refiner.refine(
-            latents, plain.y_hat, picture.to(self.device), plain.quality, multiplier, iterations, notify
-        )
-
-    @functools.cached_property
-    def _refiner(self) -> ImageRefiner:
-        return ImageRefiner(self.network, self._coder.tables)
-
-    def _latents(self, picture: Tensor, tenths: int) -> Latents:
-        return self.analyse(picture.to(self.device), self._transforms.quality([tenths]))
-
-    def _tiled_trials(
-        self, source: PictureInput, tile_size: int, iterations: int, notify: Progress
-    ) -> TiledTrials:
+    def _tiled_trials(self, job: ImageJob, coders: SymbolCoders, notify: Progress) -> TiledTrials:
         def squared_error(trial: TiledTrial) -> float:
             sections = dict(trial.sections)
             stream = read_image_stream(
                 sections[SectionType.PAYLOAD], sections[SectionType.TILES], self._coder.parts
             )
-            return squared_error_of(self._decoder(stream), source)
+            return squared_error_of(self._decoder(stream, coders), job.source)
 
-        encoder = TiledEncoder(source, tile_size, self._transforms, self._coder, self._coders)
-        return TiledTrials(encoder, squared_error, lambda: self._refiner, iterations, notify)
+        encoder = TiledEncoder(job.source, job.tile_size, self._transforms, self._coder, coders)
+        return TiledTrials(encoder, squared_error, lambda: self._refiner, job.iterations, notify)
 
-    def _pack(self, trial: Trial | TiledTrial, sections: list[tuple[int, bytes]]) -> bytes:
+    def _pack(self, trial: Trial | TiledTrial | BatchTrial, sections: list[tuple[int, bytes]]) -> bytes:
         return write_container(CodecId.IMAGE, self.fingerprint, [*sections, *trial.sections])
+
+    def _coders_for(self, processes: int | None, useful: bool) -> SymbolCoders:
+        """Coders in as many processes as were asked for, or as help; here if that is no use."""
+        count = default_processes(self.device.type) if processes is None else processes
+        return shared_coders(count if useful or count < 0 else 0)
 
     def _bands(
         self,
@@ -396,11 +377,14 @@ class ImageCodec(Codec):
         notify: Progress,
         partial: bool,
         region: Sequence[int] | None,
+        processes: int | None,
     ) -> tuple[ImageStream, Iterator[Tensor]]:
         stream, sections = self._read(data, limits, partial)
         picture = stream.header.grid.picture
         area = picture if region is None else checked_region(region, picture)
-        decoder = self._decoder(stream, notify)
+        tiles = stream.header.grid.touched(area)
+        useful = tiles.height * tiles.width >= (MANY_TILES if processes is None else 2)
+        decoder = self._decoder(stream, self._coders_for(processes, useful), notify)
         decoder.check(area, limits)
 
         def finished() -> Iterator[Tensor]:
@@ -409,13 +393,15 @@ class ImageCodec(Codec):
 
         return stream, finished()
 
-    def _decoder(self, stream: ImageStream, notify: Progress = no_progress) -> ImageDecoder:
-        return ImageDecoder(stream, self._transforms, self._coder, self._coders, notify)
+    def _decoder(
+        self, stream: ImageStream, coders: SymbolCoders, notify: Progress = no_progress
+    ) -> ImageDecoder:
+        return ImageDecoder(stream, self._transforms, self._coder, coders, notify)
 
     def _decode_latent(self, data: bytes, limits: Limits) -> tuple[ImageHeader, Tensor]:
         """The latent of a picture that was coded as a whole."""
         stream, _ = self._read(data, limits)
-        decoder = self._decoder(stream)
+        decoder = self._decoder(stream, InProcessCoders())
         decoder.check(stream.header.grid.picture, limits)
         (y_hat,) = decoder.all_latents()
         return stream.header, y_hat
@@ -436,18 +422,6 @@ class ImageCodec(Codec):
         index = container.get(SectionType.TILES)
         stream = read_image_stream(container.payload, index, self._coder.parts, missing)
         return stream, PictureSections.of(container)
-
-
-def _tile_size_for(source: PictureInput, asked: int | None) -> int:
-    """The size of the tiles that a picture is coded in; 0 for none."""
-    if asked is not None and (isinstance(asked, bool) or not isinstance(asked, int)):
-        raise TypeError(f"tile_size must be a whole number, got {asked!r}")
-    if asked is not None and (asked < 0 or asked % TILE_STEP):
-        raise ValueError(f"tile_size must be a multiple of {TILE_STEP}, got {asked}")
-    height, width = source.colour.shape[1:]
-    if asked is None:
-        asked = TILE_SIZE if height * width > LARGE_PIXELS else 0
-    return asked if max(height, width) > asked else 0
 
 
 def _joined(bands: Iterator[Tensor], height: int) -> Tensor:

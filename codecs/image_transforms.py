@@ -78,14 +78,13 @@ class ImageTransforms:
         height, width = pictures.shape[2:]
         padded = F.pad(pictures, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
         padded = padded.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
-        y = self.network.analysis(padded, quality)
-        scaled: Tensor = y * self.network.gain(quality)[:, None, None, :]
-        return scaled
+        gain: Tensor = self.network.gain(quality)[:, None, None, :]
+        return self._apply(self.network.analysis, padded, quality) * gain
 
     @torch.inference_mode()
     def with_side_information(self, y: Tensor, quality: Tensor) -> Latents:
         """Adds z to y ``(B, h, w, M)``, which may be a tile of a larger one."""
-        return Latents(y, self.network.hyper_analysis(y, quality))
+        return Latents(y, self._apply(self.network.hyper_analysis, y, quality))
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Tensor, quality: Tensor) -> Tensor:
@@ -99,8 +98,14 @@ class ImageTransforms:
             Pictures ``(B, 3, 16h, 16w)`` around [0, 1], not clamped.
         """
         scaled = y_hat * self.network.inverse_gain(quality)[:, None, None, :]
-        images: Tensor = self.network.synthesis(scaled, quality)
-        return images.permute(0, 3, 1, 2)
+        return self._apply(self.network.synthesis, scaled, quality).permute(0, 3, 1, 2)
+
+    def _apply(self, transform: nn.Module, items: Tensor, quality: Tensor) -> Tensor:
+        """Transforms a batch; on a CPU one by one, which is as fast, so that each is what it is alone."""
+        if self.device.type != "cpu" or len(items) == 1:
+            whole: Tensor = transform(items, quality)
+            return whole
+        return torch.cat([transform(items[k : k + 1], quality[k : k + 1]) for k in range(len(items))])
 
 
 def with_channels(pictures: Tensor, channels: int) -> Tensor:

@@ -17,7 +17,7 @@ from latentpress.codecs.picture_input import PictureInput
 from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
 
 if TYPE_CHECKING:
-    from latentpress.codecs.image import ImageCodec
+    from latentpress.codecs.image_model import ImageModel
 
 NEIGHBOURHOOD = 100
 """How far, in tenths of a quality, the slope of the rate-distortion curve is measured to both sides."""
@@ -57,14 +57,14 @@ class Trials:
     """Makes and compares encodings of one picture.
 
     Args:
-        codec: The codec.
+        model: The model.
         source: The picture.
         iterations: Steps of refinement; 0 for none.
         notify: Called with the fraction done and the stage.
     """
 
-    def __init__(self, codec: ImageCodec, source: PictureInput, iterations: int, notify: Progress) -> None:
-        self._codec = codec
+    def __init__(self, model: ImageModel, source: PictureInput, iterations: int, notify: Progress) -> None:
+        self._model = model
         self._source = source
         self._picture = source.pixels()
         self._iterations = iterations
@@ -75,7 +75,7 @@ class Trials:
     def at(self, tenths: int) -> Trial:
         """The picture as the analysis has it."""
         self._advance(f"encoding at quality {tenths / 10:g}")
-        return self._codec.encode_payload(self._picture, tenths)
+        return self._model.encode_payload(self._picture, tenths)
 
     def best_at(self, tenths: int) -> Trial:
         """The picture with the iterations spent on it; ``bits + lambda error`` is never more than without."""
@@ -125,7 +125,7 @@ class Trials:
 
     def squared_error(self, trial: Trial) -> float:
         """Mean squared error of what can be seen of the decoded picture, in squared 8-bit steps; positive."""
-        decoded = self._codec.synthesise(trial.y_hat, trial.quality)
+        decoded = self._model.synthesise(trial.y_hat, trial.quality)
         channels, height, width = self._picture.shape
         decoded = with_channels(decoded[:, :height, :width], channels)
         return max(LEAST_ERROR, self._source.squared_error(decoded))
@@ -169,9 +169,9 @@ class Trials:
         def step(number: int) -> None:
             self._advance(f"refining {where}, step {number + 1} of {self._iterations}")
 
-        latents = self._codec.refined_latents(self._picture, plain, multiplier, self._iterations, step)
+        latents = self._model.refined_latents(self._picture, plain, multiplier, self._iterations, step)
         self._advance(f"encoding {where}")
-        return self._codec.encode_latents(self._picture, plain.tenths, latents)
+        return self._model.encode_latents(self._picture, plain.tenths, latents)
 
     def _slope_at(self, tenths: int) -> float | None:
         """Lambda of the picture at a quality, from its neighbourhood or else from all qualities."""
