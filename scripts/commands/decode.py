@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace) -> None:
     import latentpress
     from latentpress.codecs import read_metadata
-    from latentpress.scripts.pictures import format_of, picture_bytes
+    from latentpress.scripts.pictures import format_of, picture_file
     from latentpress.scripts.shape_files import WRITTEN, decode_shape
 
     data = read_bytes(task.source)
@@ -125,7 +125,10 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
         pixels = codec.decompress(data, limits=limits, progress=progress)
     seconds = time.perf_counter() - start
     metadata = {} if args.strip else read_metadata(data)
-    write_bytes(task.target, picture_bytes(pixels, suffix, metadata), args.force)
+    file = picture_file(pixels, suffix, metadata)
+    for note in file.notes:
+        warn(str(task), note)
+    write_bytes(task.target, file.data, args.force)
     _, height, width = pixels.shape
     print_result(task, f"{width} x {height}  {seconds:.2f} s")
 

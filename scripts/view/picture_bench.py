@@ -2,7 +2,7 @@
 
 ::
 
-    file -> read_picture -> Item -> codec -> stream -> codec -> Result (figures, decoded picture, stream)
+    file -> read_flat_picture -> Item -> codec -> stream -> codec -> Result (figures, decoded picture, stream)
                               |---> JPEG, WebP, AVIF at as many bytes -> Result
 
 The bench knows nothing of HTTP. Another kind of data gets a bench of its own with the same methods, and a
@@ -26,7 +26,7 @@ from latentpress.codecs.registry import available, inspect, load
 from latentpress.codecs.weights import shipped_weights
 from latentpress.scripts.measures import Closeness, compare
 from latentpress.scripts.peers import PEERS, at_size
-from latentpress.scripts.pictures import picture_bytes, read_picture
+from latentpress.scripts.pictures import picture_bytes, read_flat_picture
 
 if TYPE_CHECKING:
     import torch
@@ -186,7 +186,7 @@ class PictureBench:
         Raises:
             PictureError: It is none that can be compressed.
         """
-        picture = read_picture(content, self._limits)
+        picture = read_flat_picture(content, self._limits)
         shown = picture_bytes(picture.pixels, ".png", _colour(picture.metadata), **_SHOWN)
         item = Item(_new_id(), name, len(content), picture.pixels, picture.metadata, picture.notes, shown)
         self._items.keep(item.id, item)
