@@ -32,7 +32,7 @@ from latentpress.codecs.image_batch import (
     reaching_psnr,
     within_bytes,
 )
-from latentpress.codecs.image_decoding import ImageDecoder, squared_error_of
+from latentpress.codecs.image_decoding import ImageDecoder, PictureBands, squared_error_of
 from latentpress.codecs.image_model import ImageModel
 from latentpress.codecs.image_options import ImageJob, ImageOptions, Metadata, image_job, metadata_of_each
 from latentpress.codecs.image_payload import ImageHeader
@@ -227,8 +227,10 @@ class ImageCodec(ImageModel, Codec):
             TypeError: The region is not four whole numbers.
             ValueError: The region is not within the picture.
         """
-        stream, bands = self._bands(data, limits, progress or no_progress, partial, region, processes)
-        picture = _joined(bands, stream.header.height if region is None else region[2])
+        bands = self.decompress_bands(
+            data, limits=limits, progress=progress, partial=partial, region=region, processes=processes
+        )
+        picture = bands.joined()
         if progress is not None:
             progress(1.0, "done")
         return picture
@@ -242,17 +244,32 @@ class ImageCodec(ImageModel, Codec):
         partial: bool = False,
         region: Sequence[int] | None = None,
         processes: int | None = None,
-    ) -> Iterator[Tensor]:
+    ) -> PictureBands:
         """Restores a picture from top to bottom, for pictures that shall not be in memory as a whole.
 
         Arguments and errors are those of :meth:`decompress`; what is wrong with a tile is found when it is
         decoded.
 
         Returns:
-            Its rows in bands, ``(C, rows, W)`` each: those of a row of tiles, or of a few.
+            The picture's shape and type, and its rows: of a row of tiles at a time, or of a few.
         """
-        _, bands = self._bands(data, limits, progress or no_progress, partial, region, processes)
-        return bands
+        stream, sections = self._read(data, limits, partial)
+        picture = stream.header.grid.picture
+        area = picture if region is None else checked_region(region, picture)
+        tiles = stream.header.grid.touched(area)
+        useful = tiles.height * tiles.width >= (MANY_TILES if processes is None else 2)
+        decoder = self._decoder(
+            stream, self._coders_for(processes, useful), no_progress if progress is None else progress
+        )
+        decoder.check(area, limits)
+
+        def finished() -> Iterator[Tensor]:
+            for place, colour in decoder.bands(area):
+                yield finished_picture(colour, sections, picture.height, picture.width, limits, place)
+
+        channels = stream.header.channels + (sections.alpha is not None)
+        dtype = torch.uint8 if sections.bits == 8 else torch.uint16
+        return PictureBands((channels, area.height, area.width), dtype, finished())
 
     def decompress_batch(
         self,
@@ -370,29 +387,6 @@ class ImageCodec(ImageModel, Codec):
         count = default_processes(self.device.type) if processes is None else processes
         return shared_coders(count if useful or count < 0 else 0)
 
-    def _bands(
-        self,
-        data: bytes,
-        limits: Limits,
-        notify: Progress,
-        partial: bool,
-        region: Sequence[int] | None,
-        processes: int | None,
-    ) -> tuple[ImageStream, Iterator[Tensor]]:
-        stream, sections = self._read(data, limits, partial)
-        picture = stream.header.grid.picture
-        area = picture if region is None else checked_region(region, picture)
-        tiles = stream.header.grid.touched(area)
-        useful = tiles.height * tiles.width >= (MANY_TILES if processes is None else 2)
-        decoder = self._decoder(stream, self._coders_for(processes, useful), notify)
-        decoder.check(area, limits)
-
-        def finished() -> Iterator[Tensor]:
-            for place, colour in decoder.bands(area):
-                yield finished_picture(colour, sections, picture.height, picture.width, limits, place)
-
-        return stream, finished()
-
     def _decoder(
         self, stream: ImageStream, coders: SymbolCoders, notify: Progress = no_progress
     ) -> ImageDecoder:
@@ -422,17 +416,3 @@ class ImageCodec(ImageModel, Codec):
         index = container.get(SectionType.TILES)
         stream = read_image_stream(container.payload, index, self._coder.parts, missing)
         return stream, PictureSections.of(container)
-
-
-def _joined(bands: Iterator[Tensor], height: int) -> Tensor:
-    """One picture of its bands, of which there is at least one."""
-    first = next(bands)
-    if first.shape[1] == height:
-        return first
-    picture = torch.empty((len(first), height, first.shape[2]), dtype=first.dtype, device=first.device)
-    picture[:, : first.shape[1]] = first
-    top = first.shape[1]
-    for band in bands:
-        picture[:, top : top + band.shape[1]] = band
-        top += band.shape[1]
-    return picture

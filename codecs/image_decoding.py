@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,6 +30,36 @@ WHOLE_PIXELS = 2**22
 
 _WINDOW = 512
 """Side, in pixels, of what is synthesised together where a picture is larger than that."""
+
+
+@dataclass(frozen=True)
+class PictureBands:
+    """A picture that is decoded while somebody goes through it from top to bottom, once.
+
+    Attributes:
+        shape: ``(C, H, W)`` of all of it.
+        dtype: uint8 or uint16.
+        bands: Its rows, ``(C, rows, W)`` each.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: torch.dtype
+    bands: Iterator[Tensor]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.bands
+
+    def joined(self) -> Tensor:
+        """All of it, in one tensor."""
+        first = next(self.bands)
+        if first.shape == self.shape:
+            return first
+        picture = torch.empty(self.shape, dtype=self.dtype, device=first.device)
+        top = 0
+        for band in itertools.chain([first], self.bands):
+            picture[:, top : top + band.shape[1]] = band
+            top += band.shape[1]
+        return picture
 
 
 class ImageDecoder:

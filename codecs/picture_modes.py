@@ -26,6 +26,7 @@ Planes = NDArray[Any]
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _DEEP_TOP = 65535
+_ROWS_AT_ONCE = 256
 
 
 class UnsupportedMode(ValueError):
@@ -79,16 +80,20 @@ def to_planes(image: Image.Image, metadata: Mapping[str, bytes] | None = None) -
         kept.pop("icc", None)
     elif image.has_transparency_data or image.mode in ("La", "RGBa"):
         image = image.convert("LA" if image.mode in _GREY_MODES else "RGBA")
-    else:
+    elif image.mode not in ("L", "RGB"):  # which Pillow would copy
         image = image.convert("L" if image.mode in _GREY_MODES else "RGB")
     return Converted(without_opaque_alpha(planes_of(image)), kept, tuple(notes))
 
 
 def planes_of(image: Image.Image) -> Planes:
     """The samples of an image of mode L, LA, RGB or RGBA."""
-    # np.array copies: tensors must be writable, and the view into Pillow's memory is not.
-    array = np.array(image)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+    width, height = image.size
+    planes = np.empty((len(image.getbands()), height, width), np.uint8)
+    # Pillow copies what it hands out, so a little at a time.
+    for top in range(0, height, _ROWS_AT_ONCE):
+        rows = np.asarray(image.crop((0, top, width, min(top + _ROWS_AT_ONCE, height))))
+        planes[:, top : top + len(rows)] = rows.reshape(len(rows), width, -1).transpose(2, 0, 1)
+    return planes
 
 
 def image_of(planes: Planes) -> Image.Image:

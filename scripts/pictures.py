@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,9 @@ from latentpress.codecs.picture_modes import (
 )
 from latentpress.codecs.picture_sections import with_bits
 from latentpress.scripts.deep_pixels import deep_layout, deep_planes, is_misread, is_reduced
-from latentpress.scripts.deep_png import deep_png
 from latentpress.scripts.exif import NESTED_TAGS, block_of_tiff, tiff_tags, upright
 from latentpress.scripts.failures import PictureError
+from latentpress.scripts.png_rows import png_bytes
 
 # What damaged or foreign files make Pillow raise, besides OSError.
 _PILLOW_ERRORS = (
@@ -54,6 +54,7 @@ _PILLOW_ERRORS = (
     Image.DecompressionBombWarning,
 )
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
+_ORIENTATION_TAG, _UPRIGHT = 0x0112, 1
 # A decoded picture is what was paid for, so little more may be lost when it is written.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4", "optimize": True},
@@ -101,14 +102,15 @@ class PictureFile(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
-    """Decodes the content of a picture file.
+def read_picture(data: bytes | Path, limits: Limits | None = None) -> Picture:
+    """Decodes a picture file.
 
     The EXIF orientation is applied. Transparency of any kind becomes alpha, which is left out if all pixels
     are opaque. CMYK becomes RGB by its profile, of several frames the first is taken; each leaves a note.
 
     Args:
-        data: PNG, JPEG, WebP, TIFF, AVIF or anything else that Pillow reads.
+        data: The content of the file, or its path, which takes less memory: PNG, JPEG, WebP, TIFF, AVIF or
+            anything else that Pillow reads.
         limits: Cap on the number of pixels; None for the default limits.
 
     Returns:
@@ -119,22 +121,8 @@ def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
             meaning as samples of 8 or 16 bits.
     """
     cap = (limits or Limits()).max_pixels
-    try:
-        with _pillow_capped(cap), Image.open(io.BytesIO(data)) as image:
-            if is_misread(image):
-                raise PictureError("TIFF files of 16 bits with a plane for each colour cannot be read")
-            notes = _frame_notes(image)
-            found = _read_planes(image, data)
-    except UnsupportedMode as error:
-        raise PictureError(str(error)) from None
-    except UnidentifiedImageError:
-        raise PictureError("not a picture in a format that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"the picture has more than {cap} pixels") from None
-    except (OSError, *_PILLOW_ERRORS) as error:
-        raise PictureError(f"the picture cannot be read: {error}") from error
-    pixels = torch.from_numpy(np.ascontiguousarray(found.planes))
-    return Picture(pixels, found.metadata, (*notes, *found.notes))
+    with open(data, "rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+        return _read_picture(file, data, cap)
 
 
 def read_flat_picture(data: bytes, limits: Limits | None = None) -> Picture:
@@ -179,7 +167,7 @@ def picture_file(
     buffer = io.BytesIO()
     try:
         if name == "PNG" and planes.dtype == np.uint16:
-            return PictureFile(deep_png(planes, metadata), notes)
+            return PictureFile(png_bytes(planes, metadata), notes)
         chosen = _SAVE_OPTIONS.get(name, {}) | options | _metadata_options(name, metadata or {})
         image_of(planes).save(buffer, name, **chosen)
     except (OSError, *_PILLOW_ERRORS) as error:
@@ -238,13 +226,34 @@ def _pillow_capped(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _read_planes(image: Image.Image, data: bytes) -> Converted:
+def _read_picture(file: BinaryIO, data: bytes | Path, cap: int) -> Picture:
+    try:
+        with _pillow_capped(cap), Image.open(file) as image:
+            if is_misread(image):
+                raise PictureError("TIFF files of 16 bits with a plane for each colour cannot be read")
+            notes = _frame_notes(image)
+            found = _read_planes(image, data)
+    except UnsupportedMode as error:
+        raise PictureError(str(error)) from None
+    except UnidentifiedImageError:
+        raise PictureError("not a picture in a format that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"the picture has more than {cap} pixels") from None
+    except (OSError, *_PILLOW_ERRORS) as error:
+        raise PictureError(f"the picture cannot be read: {error}") from error
+    pixels = torch.from_numpy(np.ascontiguousarray(found.planes))
+    return Picture(pixels, found.metadata, (*notes, *found.notes))
+
+
+def _read_planes(image: Image.Image, data: bytes | Path) -> Converted:
     layout, reduced = deep_layout(image), is_reduced(image)
     image.load()
-    turned = ImageOps.exif_transpose(image)
+    # What is upright already would be copied.
+    is_turned = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT) != _UPRIGHT
+    turned = ImageOps.exif_transpose(image) if is_turned else image
     metadata, notes = _metadata(image, turned)
     if layout is not None:
-        planes = deep_planes(lambda: Image.open(io.BytesIO(data)), layout)
+        planes = deep_planes(lambda: Image.open(data if isinstance(data, Path) else io.BytesIO(data)), layout)
         return Converted(without_opaque_alpha(planes), metadata, notes)
     found = to_planes(turned, metadata)
     depth = (DEPTH_NOTE,) if reduced else ()

@@ -10,10 +10,10 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from latentpress.codecs.bitstream import Limits
-from latentpress.scripts.deep_png import deep_png
 from latentpress.scripts.exif import upright
 from latentpress.scripts.failures import PictureError
 from latentpress.scripts.pictures import picture_bytes, picture_file, read_flat_picture, read_picture
+from latentpress.scripts.png_rows import png_bytes
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
@@ -119,7 +119,7 @@ def test_sixteen_bit_colour_is_turned_upright_and_keeps_its_metadata(orientation
     exif = Image.Exif()
     exif[0x0112] = orientation
     metadata = {"icc": b"profile", "exif": exif.tobytes()[6:], "xmp": b"<x/>"}
-    picture = read_picture(deep_png(planes, metadata))
+    picture = read_picture(png_bytes(planes, metadata))
     expected = planes if orientation == 1 else np.rot90(planes, -1, (1, 2))
     np.testing.assert_array_equal(picture.pixels.numpy(), expected)
     assert picture.metadata == {**metadata, "exif": upright(metadata["exif"])}
@@ -128,7 +128,7 @@ def test_sixteen_bit_colour_is_turned_upright_and_keeps_its_metadata(orientation
 def test_sixteen_bit_colour_with_a_transparent_one() -> None:
     planes = np.full((3, 2, 2), 40000, np.uint16)
     planes[1, 0, 1] += 1
-    data = deep_png(planes)
+    data = png_bytes(planes)
     end = data.index(b"IDAT") - 4
     picture = read_picture(data[:end] + png_chunk(b"tRNS", b"\x9c\x40" * 3) + data[end:])
     assert picture.pixels.shape[0] == 4
