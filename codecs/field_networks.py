@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from latentpress.codecs.bitstream import TableSet, TruncatedStream
 from latentpress.codecs.byte_weights import from_bytes
-from latentpress.codecs.latent_coder import CodedPart
 from latentpress.codecs.network_loading import build_network, fill_network
+from latentpress.codecs.symbol_coders import CodedPart
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network

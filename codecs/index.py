@@ -39,7 +39,12 @@ from latentpress.codecs.index_payload import (
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
 from latentpress.codecs.network_loading import build_network, fill_network
-from latentpress.codecs.picture_input import checked_picture, metadata_sections
+from latentpress.codecs.picture_input import picture_input
+from latentpress.codecs.picture_output import (
+    finished_picture,
+    read_picture_sections,
+    remaining_picture_sections,
+)
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.symbol_channel import Receiver, Sender
 from latentpress.codecs.weights import WeightFile
@@ -146,6 +151,7 @@ class IndexCodec(Codec):
         granularity: tuple[float, float, float] | None = None,
         packets: int = 1,
         metadata: Mapping[str, bytes] | None = None,
+        alpha_max_error: float | None = None,
         progress: Progress | None = None,
     ) -> bytes:
         """Compresses a picture to a complete stream.
@@ -154,7 +160,9 @@ class IndexCodec(Codec):
         50.
 
         Args:
-            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device.
+            x: ``(3, H, W)`` RGB, ``(4, H, W)`` RGBA, ``(1, H, W)`` grey or ``(2, H, W)`` grey and alpha;
+                uint8, uint16 or floating point in [0, 1]; a tensor on any device, or an array. Colour is not
+                multiplied by alpha.
             quality: 0 (smallest) to 100 (best).
             target_bytes: The stream, metadata included, has at most this many bytes and as few less as
                 possible.
@@ -162,13 +170,16 @@ class IndexCodec(Codec):
             granularity: Shares of the picture's area that are coarse, medium and fine; their sum is 1.
             packets: Above 1, the stream is divided into so many packets, each decodable without the others.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
+            alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
+                2/255); 0 for not at all. What is transparent or opaque stays so in any case.
             progress: Called with the fraction done and the stage.
 
         Raises:
             TypeError: x is not a tensor of a supported type, or more than one target is given.
             ValueError: The shape, the range or a target is out of bounds, or the target cannot be met.
         """
-        picture = checked_picture(x)
+        source = picture_input(x)
+        picture = source.pixels()
         notify = progress or no_progress
         targets = {
             "quality": quality,
@@ -181,7 +192,7 @@ class IndexCodec(Codec):
             raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
         if not 1 <= packets <= MAX_PACKETS:
             raise ValueError(f"packets must be within 1 and {MAX_PACKETS}, got {packets}")
-        sections = metadata_sections(metadata or {})
+        sections = source.sections(metadata or {}, alpha_max_error)
         notify(0.0, "analysis")
         trials = _Trials(self, picture, packets, sections, notify)
         if target_bytes is not None:
@@ -214,14 +225,16 @@ class IndexCodec(Codec):
             progress: Called with the fraction done and the stage.
 
         Returns:
-            uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed; with ``repair``
-            a :class:`RepairedPicture`, which says what was lost.
+            On the codec's device, with the channels it was compressed with; uint16 if that was uint16,
+            otherwise uint8. With ``repair`` a :class:`RepairedPicture`, which says what was lost; with alpha
+            only if the section that holds it is intact.
 
         Raises:
             StreamError: Anything is wrong with the bytes; with ``repair``, no packet with a map is left.
         """
         notify = progress or no_progress
         notify(0.0, "entropy decoding")
+        sections = (remaining_picture_sections if repair else read_picture_sections)(data, limits)
         found = self._receive_remains(data, limits) if repair else self._receive(data, limits)
         notify(0.4, "synthesis")
         header, grains = found.header, found.grains
@@ -231,7 +244,8 @@ class IndexCodec(Codec):
         indexes = found.indexes
         if report.lost_indexes:
             indexes = self._coder.predict(grains, header.book, indexes)
-        picture = self._synthesise(indexes, grains, header)
+        colour = self._synthesise(indexes, grains, header)
+        picture = finished_picture(colour, sections, header.height, header.width, limits)
         notify(1.0, "done")
         return RepairedPicture(picture, report) if repair else picture
 
@@ -241,7 +255,8 @@ class IndexCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        self._receive(data, limits)
+        header = self._receive(data, limits).header
+        read_picture_sections(data, limits).check(header.height, header.width, limits)
 
     def send(self, header: IndexHeader, grains: GrainMap, indexes: GrainIndexes) -> bytes:
         """Codes a map and its indices to a payload."""
@@ -345,7 +360,7 @@ class IndexCodec(Codec):
         picture = image.permute(2, 0, 1)
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)
-        return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+        return picture
 
     def _check_model(self, container: Container) -> None:
         if container.codec_id != CodecId.INDEX:

@@ -12,7 +12,7 @@ from latentpress.codecs.bitstream import Limits
 from latentpress.codecs.registry import inspect
 from latentpress.scripts.measures import Closeness, compare
 from latentpress.scripts.peers import PEERS, at_size
-from latentpress.scripts.pictures import picture_bytes, read_picture
+from latentpress.scripts.pictures import picture_bytes, read_flat_picture
 from latentpress.scripts.view.kinds import OWN_LABEL, Content, Item, Kind, Notify, Rate, Result, new_id
 from latentpress.scripts.view.offer import PICTURE
 
@@ -106,7 +106,7 @@ class PictureKind(Kind[PictureItem, PictureResult]):
 
     def read(self, name: str, content: bytes) -> PictureItem:
         """Reads a picture file, as `latentpress encode` does."""
-        picture = read_picture(content, self._limits)
+        picture = read_flat_picture(content, self._limits)
         return PictureItem(
             id=new_id(),
             name=name,

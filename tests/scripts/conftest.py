@@ -92,7 +92,7 @@ def parse(data: bytes) -> tuple[list[int], float, bytes]:
     return head["shape"], head["quality"], container.payload[2 + size :]
 
 
-def inspect(data: bytes) -> StandinHeader:
+def inspect(data: bytes, limits: Limits | None = None) -> StandinHeader:
     container = read_container(data)
     (channels, height, width), quality, _ = parse(data)
     return StandinHeader(
