@@ -32,7 +32,8 @@ SHARES = {
     "symbols": 16,
     "weights": 6,
     "card": 2,
-    "pillow": 8,
+    "pillow": 4,
+    "alpha": 4,
     "image": 8,
     "image-max": 3,
     "index": 6,
@@ -125,7 +126,7 @@ def run_target(target: str, inputs: int, seconds: float, weights: Path | None, c
     command = [sys.executable, "-m", "latentpress.scripts.fuzz", target]
     command += ["--runs", str(inputs), "--seconds", str(max(1, round(seconds)))]
     command += ["--corpus", str(corpus / target)]
-    family = target.removesuffix("-symbols")
+    family = "image" if target == "alpha" else target.removesuffix("-symbols")
     if family in FAMILIES:
         small = None if weights is None else weights / f"{family}_tiny.safetensors"
         if small is not None and small.is_file():

@@ -34,6 +34,7 @@ from latentpress.scripts.fuzz_codecs import (
     FAMILIES,
     LIMITS,
     Target,
+    alpha_target,
     only,
     payload_target,
     symbols_target,
@@ -186,6 +187,7 @@ TARGETS: dict[str, Callable[[str | None], Target]] = {
     "weights": _weights,
     "card": _card,
     "pillow": _pillow,
+    "alpha": alpha_target,
     **{family: partial(payload_target, family) for family in FAMILIES},
     **{f"{family}-symbols": partial(symbols_target, family) for family in FAMILIES},
 }

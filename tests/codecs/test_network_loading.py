@@ -89,8 +89,8 @@ GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "v1"
 
 @pytest.fixture(scope="module")
 def field_weights() -> WeightFile:
-    path = Path(__file__).with_name("field_weights.py")
-    spec = importlib.util.spec_from_file_location("field_weights", path)
+    path = Path(__file__).with_name("tiny_field.py")
+    spec = importlib.util.spec_from_file_location("tiny_field", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.make_weights()

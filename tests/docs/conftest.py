@@ -37,7 +37,7 @@ def shipped(tmp_path_factory) -> dict[str, Path]:
     contents = {
         name: (GOLDEN / f"{name}_tiny.safetensors").read_bytes() for name in ("image", "index", "shape")
     }
-    contents["field"] = loaded("codecs/field_weights.py").make_weights().to_bytes()
+    contents["field"] = loaded("codecs/tiny_field.py").make_weights().to_bytes()
     for name, content in contents.items():
         path = folder / f"{name}.safetensors"
         path.write_bytes(content)
@@ -65,7 +65,7 @@ def workshop(shipped, tmp_path, monkeypatch) -> Path:
     # In a thread, which knows of the small weights.
     monkeypatch.setattr(batch_pool, "_local_pool", ThreadPoolExecutor)
     # The same whatever else is installed.
-    monkeypatch.setattr("latentpress.scripts.field_evaluation.PEERS", ())
+    monkeypatch.setattr("latentpress.scripts.field_peers.Peer.installed", lambda peer: False)
     for folder in ("photos", "kodak", "data/images/kodak", "runs/shape", "docs/figures"):
         Path(folder).mkdir(parents=True)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -73,7 +73,7 @@ def workshop(shipped, tmp_path, monkeypatch) -> Path:
     for number, name in enumerate(["photos/a", "photos/b", "kodak/c", "data/images/kodak/kodim05", "photo"]):
         photograph(192, 176 + 16 * (number % 2), number).save(f"{name}.png")
     photograph(320, 240, 9).save("photo.jpg")
-    module = loaded("codecs/field_weights.py")
+    module = loaded("codecs/tiny_field.py")
     for name in ("flow", "box"):
         np.save(f"{name}.npy", module.waves(3, 16, 16, 16))
     ball = trimesh.creation.icosphere(2)

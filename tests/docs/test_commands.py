@@ -68,7 +68,9 @@ PLACEHOLDERS = {
 SMALLER = {
     "--device cuda": "--device cpu",
     "--jobs 4": "--jobs 1",
-    "latentpress eval": "--qualities 20,80 --limit 1",
+    "latentpress eval --codec image": "--qualities 20,80 --limit 1",
+    "latentpress eval --codec assets": "--qualities 20,80 --limit 1",
+    "latentpress eval --codec field": "--ratios 20",
     "latentpress demo": "--qualities 40",
     "latentpress view": "--no-browser --port 0",
     "latentpress encode model.glb": "--bytes 2000 --effort 0",
@@ -77,7 +79,6 @@ SMALLER = {
     "scripts.check_channel_order": "--pictures 1 --bar -1 --qualities 50",
     "scripts.ablation": "--steps 2 --size tiny --device cpu --repeats 1 --batch-size 2 --crop-size 64",
     "scripts.low_rate_comparison": "--rates 0.2 --limit 1 --sheets kodim05",
-    "scripts.field_evaluation": "--ratios 20",
     "scripts.shape_comparison": "--bytes 2000 --effort 0",
     "scripts.coloured_shape_comparison": "--bytes 2000",
     "train.control_shape": "--bytes 2000",

@@ -14,8 +14,8 @@ SHAPE = GOLDEN / "shape_tiny.safetensors"
 
 def field_module() -> ModuleType:
     """The tests' tiny field codec."""
-    path = Path(__file__).resolve().parent.parent / "codecs" / "field_weights.py"
-    spec = importlib.util.spec_from_file_location("field_weights", path)
+    path = Path(__file__).resolve().parent.parent / "codecs" / "tiny_field.py"
+    spec = importlib.util.spec_from_file_location("tiny_field", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
