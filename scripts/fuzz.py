@@ -19,7 +19,7 @@ from pathlib import Path
 
 SECONDS_PER_INPUT = 2
 MEMORY_MIB = 3072
-TARGETS = ("container", "image", "symbols", "weights", "card", "pillow")
+TARGETS = ("container", "image", "alpha", "picture", "symbols", "weights", "card", "pillow")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=-1, help="inputs at most (default: no limit)")
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="default: runs/fuzz/TARGET")
     parser.add_argument(
-        "--weights", default="image", help="of the target image: name or path (default: image, which is slow)"
+        "--weights",
+        default="image",
+        help="of the targets image and picture: name or path (default: image, slow)",
     )
     args = parser.parse_args(arguments)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from latentpress.codecs.alpha_coder import Region, decode_alpha, encode_alpha
 from latentpress.codecs.base import Codec
 from latentpress.codecs.bitstream import (
     CodecId,
@@ -36,6 +38,8 @@ from latentpress.codecs.testing import with_right_checksums
 from latentpress.codecs.weights import WeightFile, read_weight_file
 
 T = TypeVar("T")
+
+_SIZE = struct.Struct("<HH")
 
 SMALL_CONFIG = {
     "channels": 8,
@@ -129,6 +133,67 @@ def _image(weights: str) -> Target:
     )
 
 
+def _alpha(weights: str) -> Target:
+    """ALPHA sections of a picture whose size is in the first four bytes, whole and in part."""
+
+    def run(data: bytes) -> None:
+        if len(data) < _SIZE.size:
+            return
+        height, width = (1 + size for size in _SIZE.unpack_from(data))
+        section = data[_SIZE.size :]
+        whole = _only(StreamError, lambda: decode_alpha(section, height, width, LIMITS))
+        if whole is not None:
+            y, x = height // 3, width // 2
+            part = decode_alpha(section, height, width, LIMITS, Region(y, x, height - y, width - x))
+            assert np.array_equal(part, whole[y:, x:]), "a part is not that of the whole"
+
+    def seed(alpha: np.ndarray, error: int) -> bytes:
+        return _SIZE.pack(alpha.shape[0] - 1, alpha.shape[1] - 1) + encode_alpha(alpha, error)
+
+    slope = (np.arange(9 * 600).reshape(9, 600) % 600 - 170).clip(0, 255)
+    deep = (np.arange(40 * 30).reshape(40, 30) % 31 * 2500).clip(0, 65535)
+    return Target(
+        run,
+        [
+            seed(slope.astype(np.uint8), 0),
+            seed(slope.astype(np.uint8), 3),
+            seed(np.repeat(slope // 128 * 255, 3, axis=0).astype(np.uint8), 0),
+            seed(deep.astype(np.uint16), 0),
+            seed(np.full((5, 7), 200, np.uint8), 0),
+        ],
+    )
+
+
+def _picture(weights: str) -> Target:
+    """Whole streams of the image codec: alpha, depth and metadata around a payload."""
+    import torch
+
+    torch.set_num_threads(1)
+    codec: Codec = load(weights)
+
+    def run(data: bytes) -> None:
+        stream = with_right_checksums(data)
+        picture = _only(StreamError, lambda: codec.decompress(stream, limits=LIMITS))
+        verified = _only(StreamError, lambda: codec.verify(stream, limits=LIMITS) or True)
+        assert (picture is not None) == (verified is not None), "decoding and verifying disagree"
+        if picture is not None:
+            assert inspect(stream).parameters["channels"] == len(picture), "the header has other channels"
+
+    slope = torch.arange(4 * 20 * 33).reshape(4, 20, 33).remainder(256)
+    layers = slope.to(torch.uint8)
+    deep = (slope * 257).to(torch.uint16)
+    metadata = {"icc": b"profile", "exif": b"II*", "xmp": b""}
+    return Target(
+        run,
+        [
+            codec.compress(layers, metadata=metadata),
+            codec.compress(layers[2:], alpha_max_error=0),
+            codec.compress(deep, quality=0),
+            codec.compress(deep[:3]),
+        ],
+    )
+
+
 def _symbols(weights: str) -> Target:
     """The range decoder: two bytes say how many symbols of which tables are expected."""
     tables = _table_set([2**23, 2**22, 2**22, 1, 2**24 - 2, 1, 2**24 - 1, 1], [3, 3, 2], [-1, 5, 2**31 - 1])
@@ -209,6 +274,8 @@ def _pillow(weights: str) -> Target:
 TARGETS: dict[str, Callable[[str], Target]] = {
     "container": _container,
     "image": _image,
+    "alpha": _alpha,
+    "picture": _picture,
     "symbols": _symbols,
     "weights": _weights,
     "card": _card,
