@@ -130,5 +130,7 @@ def shift_of(activity: int) -> int:
 @cache
 def low_bits_tables() -> TableSet:
     """Tables of the lowest bits: number k is even over ``2**(k + 1)`` symbols."""
-    rows = [[1.0] * (1 << bits) + [0.0] for bits in range(1, shift_of(ACTIVITIES - 1) + 1)]
-    return TableSet.from_probabilities(rows, np.zeros(len(rows), np.int32))
+    sizes = [1 << bits for bits in range(1, shift_of(ACTIVITIES - 1) + 1)]
+    rows = [(TOTAL - 1) // size + (np.arange(size) < (TOTAL - 1) % size) for size in sizes]
+    frequencies = np.concatenate([np.append(row, 1) for row in rows])
+    return TableSet(frequencies, np.array(sizes) + 1, np.zeros(len(sizes), np.int32))

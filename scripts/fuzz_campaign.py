@@ -33,8 +33,10 @@ SHARES = {
     "weights": 6,
     "card": 2,
     "pillow": 4,
-    "alpha": 4,
-    "image": 8,
+    "alpha": 2,
+    "alpha-symbols": 2,
+    "picture": 3,
+    "image": 5,
     "image-max": 3,
     "index": 6,
     "field": 12,
@@ -126,7 +128,7 @@ def run_target(target: str, inputs: int, seconds: float, weights: Path | None, c
     command = [sys.executable, "-m", "latentpress.scripts.fuzz", target]
     command += ["--runs", str(inputs), "--seconds", str(max(1, round(seconds)))]
     command += ["--corpus", str(corpus / target)]
-    family = "image" if target == "alpha" else target.removesuffix("-symbols")
+    family = "image" if target == "picture" else target.removesuffix("-symbols")
     if family in FAMILIES:
         small = None if weights is None else weights / f"{family}_tiny.safetensors"
         if small is not None and small.is_file():

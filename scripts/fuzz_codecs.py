@@ -105,26 +105,6 @@ def symbols_target(family: str, weights: str | None) -> Target:
     return Target(run, [read_container(stream).payload for stream in made.streams])
 
 
-def alpha_target(weights: str | None) -> Target:
-    """The section with a picture's alpha, beside a payload that is right; then with hostile symbols."""
-    import torch
-
-    codec: Any = load(weights or "image")
-    slope = torch.arange(20 * 33).reshape(1, 20, 33).remainder(256).to(torch.uint8)
-    alphas = (slope, slope.clamp(100, 101), slope * 0)
-    containers = [read_container(codec.compress(torch.cat((slope, alpha)), quality=0)) for alpha in alphas]
-    payload = containers[0].payload
-
-    def run(data: bytes) -> None:
-        sections = [(SectionType.ALPHA, data), (SectionType.PAYLOAD, payload)]
-        stream = write_container(CodecId.IMAGE, codec.fingerprint, sections)
-        only(StreamError, lambda: codec.verify(stream, limits=LIMITS))
-        with hostile_symbols():
-            only(StreamError, lambda: codec.verify(stream, limits=LIMITS))
-
-    return Target(run, [content for one in containers if (content := one.get(SectionType.ALPHA)) is not None])
-
-
 def _fingerprint(made: _Decoders, payload: bytes) -> bytes:
     """Of the stream: field streams without networks have none."""
     without = made.codec_id == CodecId.FIELD and payload[:1] and payload[0] & 3 != 2

@@ -34,11 +34,11 @@ from latentpress.scripts.fuzz_codecs import (
     FAMILIES,
     LIMITS,
     Target,
-    alpha_target,
     only,
     payload_target,
     symbols_target,
 )
+from latentpress.scripts.fuzz_pictures import alpha_symbols_target, alpha_target, picture_target
 
 SMALL_CONFIG = {
     "channels": 8,
@@ -188,6 +188,8 @@ TARGETS: dict[str, Callable[[str | None], Target]] = {
     "card": _card,
     "pillow": _pillow,
     "alpha": alpha_target,
+    "alpha-symbols": alpha_symbols_target,
+    "picture": picture_target,
     **{family: partial(payload_target, family) for family in FAMILIES},
     **{f"{family}-symbols": partial(symbols_target, family) for family in FAMILIES},
 }

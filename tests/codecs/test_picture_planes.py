@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
+from latentpress.codecs import testing
 from latentpress.codecs.alpha_coder import encode_alpha
 from latentpress.codecs.bitstream import (
     CorruptStream,
@@ -17,6 +20,7 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.picture_input import picture_input
+from latentpress.codecs.picture_output import read_picture_sections
 from latentpress.codecs.registry import inspect, read_metadata
 from latentpress.codecs.transparent_fill import fill_transparent
 
@@ -48,6 +52,11 @@ def layers(picture):
         return torch.cat([picture(HEIGHT, WIDTH, channels), soft_disc()[None]])
 
     return make
+
+
+@pytest.fixture(scope="module")
+def stream(tiny_codec, layers) -> bytes:
+    return tiny_codec.compress(deep(layers(3)), metadata={"exif": b"II*\0"})
 
 
 def with_sections(data: bytes, sections: list[tuple[int, bytes]]) -> bytes:
@@ -252,6 +261,44 @@ class TestWrongSections:
         data = codec.compress(layers(3))
         with pytest.raises(LimitExceeded):
             codec.decompress(data, limits=Limits(max_pixels=HEIGHT * WIDTH - 1))
+
+
+@pytest.mark.slow
+class TestMutations:
+    """A stream with alpha, depth and metadata, changed at random two thousand times."""
+
+    LIMITS = Limits(max_pixels=2**13)
+
+    @settings(max_examples=2000)
+    @given(draws=st.data())
+    def test_none_gets_past_the_checksums(self, tiny_codec, stream, draws):
+        damaged = draws.draw(testing.mutations(stream))
+        if damaged != stream:
+            with pytest.raises(StreamError):
+                tiny_codec.decompress(damaged, limits=self.LIMITS)
+
+    @settings(max_examples=2000)
+    @given(draws=st.data())
+    def test_of_the_alpha_with_right_checksums(self, tiny_codec, stream, draws):
+        """Nothing else than a stream error, or alpha of the right size and type."""
+        alpha = read_container(stream).get(SectionType.ALPHA)
+        assert alpha is not None
+        changed = draws.draw(testing.mutations(alpha) | testing.truncations(alpha))
+        sections = [(SectionType.DEPTH, b"\x10"), (SectionType.ALPHA, changed)]
+        try:
+            found = read_picture_sections(with_sections(stream, sections), self.LIMITS)
+            values = found.alpha_samples(HEIGHT, WIDTH, self.LIMITS)
+        except StreamError:
+            event("refused")
+            return
+        event("decoded")
+        assert (values.dtype, values.shape) == (np.uint16, (HEIGHT, WIDTH))
+
+    @settings(max_examples=300)
+    @given(draws=st.data())
+    def test_of_everything_with_right_checksums(self, tiny_codec, stream, draws):
+        damaged = testing.with_right_checksums(draws.draw(testing.mutations(stream)))
+        testing.check_decoding(lambda data: tiny_codec.decompress(data, limits=self.LIMITS), damaged)
 
 
 def test_a_stream_that_was_cut_keeps_its_alpha(tiny_max_codec, layers):

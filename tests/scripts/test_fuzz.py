@@ -22,7 +22,7 @@ from latentpress.scripts.fuzz_targets import TARGETS, Target, make_target
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOUND = ROOT / "tests" / "fuzz"
 GOLDEN = ROOT / "tests" / "golden" / "v1"
-FAMILY_OF = {"alpha": "image", **{f"{family}-symbols": family for family in FAMILIES}}
+FAMILY_OF = {"picture": "image", **{f"{family}-symbols": family for family in FAMILIES}}
 CASES = sorted(path for path in FOUND.rglob("*") if path.is_file())
 
 
