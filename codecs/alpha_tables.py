@@ -46,7 +46,7 @@ class AdaptiveTables:
     Example:
         >>> adaptive = AdaptiveTables(np.array([[1, 1, 0]]), minimum=-1)
         >>> adaptive.tables().table(0).tolist()
-        [8388607, 8388608, 1]
+        [8388608, 8388607, 1]
         >>> adaptive.count(np.array([0]), np.array([-1]))
         >>> int(adaptive.tables().table(0)[0]) > 2**24 * 64 // 66
         True

@@ -226,7 +226,7 @@ def crossover(points: Sequence[Point]) -> float | None:
         >>> ours = [Point("latentpress 8", 10.0, 0.2), Point("latentpress 64", 1000.0, 0.3)]
         >>> theirs = [Point("SZ3", 10.0, 0.02), Point("SZ3", 1000.0, 2.0)]
         >>> round(crossover(ours + theirs), -1)
-        160.0
+        130.0
     """
     own = _best_at([p for p in points if p.codec.startswith(OWN_NAME)])
     rivals = {p.codec for p in points if not p.codec.startswith((OWN_NAME, "control"))}

@@ -51,6 +51,7 @@ class StandinCodec:
 
     calls: list[dict[str, object]] = field(default_factory=list)
     fingerprint: bytes = FINGERPRINT
+    name: str = "image"
 
     def compress(
         self,

@@ -445,6 +445,6 @@ def test_mesh_quality_and_download(ball_page, downloads):
 
 
 def test_still_nothing_went_wrong(ball_page):
-    # That tests look at canvases is no fault of the page, and that a peer makes no file so small is an answer.
+    # That tests look at canvases is not the page's fault, and a peer without a file so small is an answer.
     expected = ("willReadFrequently", "/peers/")
     assert [line for line in ball_page.log() if not any(word in line for word in expected)] == []
