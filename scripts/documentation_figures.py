@@ -46,7 +46,8 @@ ANCHORS = {
 FAMILIES = {"image-max": "image-max.md", "index": "index-codecs.md", "field": "field.md", "shape": "shape.md"}
 """Families besides the default one, and their pages."""
 
-_MARK = "<!-- {}: {} (made by scripts/documentation_figures.py) -->"
+_MARK = "<!-- {}: {} (made by {}) -->"
+_MAKER = "scripts/documentation_figures.py"
 _ZOOM = 2
 _GAP = 14
 _CAPTION = 52
@@ -136,19 +137,25 @@ def shipped_cards() -> dict[str, ModelCard]:
     return {card.family: card for card in map(read_card, paths)}
 
 
-def with_blocks(text: str, blocks: Mapping[str, str]) -> str:
+def with_blocks(text: str, blocks: Mapping[str, str], maker: str = _MAKER) -> str:
     r"""Puts blocks in the place of those that have marks of their names around them.
+
+    Args:
+        text: A page.
+        blocks: By name.
+        maker: The script that the marks name.
 
     Raises:
         ValueError: A block has no marks.
 
     Example:
-        >>> marked = f"a\n{_MARK.format('begin', 'x')}\nold\n{_MARK.format('end', 'x')}\nb"
+        >>> begin, end = (_MARK.format(which, "x", _MAKER) for which in ("begin", "end"))
+        >>> marked = f"a\n{begin}\nold\n{end}\nb"
         >>> with_blocks(marked, {"x": "new"}).splitlines()[3]
         'new'
     """
     for name, block in blocks.items():
-        begin, end = _MARK.format("begin", name), _MARK.format("end", name)
+        begin, end = (_MARK.format(which, name, maker) for which in ("begin", "end"))
         if begin not in text or end not in text:
             raise ValueError(f"there are no marks for the block {name!r}")
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
