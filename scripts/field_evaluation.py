@@ -161,11 +161,12 @@ def evaluate_codec(codec: FieldCodec, subject: Subject, ratio: float) -> list[Ro
     codec.compress(field, periodic=periodic, **options)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
     setting = f"ratio {options['ratio']}, quality {options['quality']:g}"
-    decoders: dict[str, dict[str, Any]] = {"faithful": {}}
-    if periodic:
-        decoders["faithful, divergence-free"] = {"divergence_free": True}
+    decoders: dict[str, dict[str, Any]] = {
+        "faithful": {},
+        "faithful, divergence-free": {"divergence_free": True},
+    }
     if codec.has_realistic:
-        decoders["realistic"] = {"decoder": "realistic", "divergence_free": periodic}
+        decoders["realistic"] = {"decoder": "realistic", "divergence_free": True}
     return [
         _row(f"{OWN_NAME} {name}", setting, subject, data, seconds, partial(_decoded, codec, data, decoding))
         for name, decoding in decoders.items()
@@ -201,7 +202,7 @@ def curves(codec: FieldCodec, subject: Subject) -> list[Point]:
     for model in codec.ratios:
         for quality in _SWEPT_QUALITIES:
             data = codec.compress(subject.field, ratio=model, quality=quality, periodic=subject.periodic)
-            decoded = codec.decompress(data, divergence_free=subject.periodic).numpy()
+            decoded = codec.decompress(data, divergence_free=True).numpy()
             points.append(_point(f"{OWN_NAME} {model}", subject, data, decoded))
     for peer in subject.peers:
         low, high = peer.settings
