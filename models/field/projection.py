@@ -86,7 +86,7 @@ def _without_differences(velocity: Tensor, periodic: Sequence[bool]) -> Tensor:
         )
         for axis in range(3)
     ]
-    potential = sum(_along(d, velocity[i][inner[i]], i) for i, d in enumerate(matrices))
+    potential = torch.stack([_along(d, velocity[i][inner[i]], i) for i, d in enumerate(matrices)]).sum(0)
     for axis, (_, vectors) in enumerate(eigen):
         potential = _along(vectors.T, potential, axis)
     values = [e.eigenvalues for e in eigen]
