@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
@@ -24,7 +23,7 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
-from latentpress.codecs.grain_map_coder import code_map, levels_of
+from latentpress.codecs.grain_map_coder import code_map
 from latentpress.codecs.index_coder import IndexCoder, unknown_indexes
 from latentpress.codecs.index_payload import (
     MARKER,
@@ -38,6 +37,7 @@ from latentpress.codecs.index_payload import (
     write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
+from latentpress.codecs.index_trials import DEFAULT_QUALITY, Trials, setting_of_quality, setting_of_shares
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.picture_input import picture_input
 from latentpress.codecs.picture_output import (
@@ -45,62 +45,18 @@ from latentpress.codecs.picture_output import (
     read_picture_sections,
     remaining_picture_sections,
 )
-from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.symbol_channel import Receiver, Sender
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.index.granularity import (
     CELL,
     GrainMap,
-    fractions_of_detail,
-    route,
-    routing_scores,
 )
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.prior import GrainIndexes
 
-DEFAULT_QUALITY = 50.0
-
-REDUCED_QUALITIES = 14.0
-"""Qualities below this have reduced books and no splits."""
-
-_DETAIL_POWER = 1.5
-_DETAIL_STEPS = 4096
-
 # Packets that carry the map: so many that losing a fifth of all packets leaves one of them.
 _TOLERATED_LOSS = 0.2
-
-
-class Setting(NamedTuple):
-    """What decides the rate of a picture.
-
-    Attributes:
-        book: Number of the coarse indices' book; the last is the full one.
-        split: Share of the cells that are split.
-        fine: Share of the quarters of split cells that are fine.
-    """
-
-    book: int
-    split: float
-    fine: float
-
-
-def setting_of_quality(quality: float, full_book: int) -> Setting:
-    """The setting for a quality in [0, 100].
-
-    Raises:
-        ValueError: It is outside.
-
-    Example:
-        >>> setting_of_quality(0, 7), setting_of_quality(100, 7)
-        (Setting(book=0, split=0.0, fine=0.0), Setting(book=7, split=1.0, fine=1.0))
-    """
-    if not 0 <= quality <= 100:
-        raise ValueError(f"quality must be within 0 and 100, got {quality}")
-    if quality < REDUCED_QUALITIES:
-        return Setting(int(quality / REDUCED_QUALITIES * full_book), 0.0, 0.0)
-    fraction = (quality - REDUCED_QUALITIES) / (100 - REDUCED_QUALITIES)
-    return _setting_of_detail(full_book, fraction**_DETAIL_POWER)
 
 
 def map_copies(packets: int) -> int:
@@ -111,6 +67,20 @@ def map_copies(packets: int) -> int:
         [1, 2, 3, 4]
     """
     return math.floor(packets * _TOLERATED_LOSS) + 1
+
+
+class IndexBits(NamedTuple):
+    """Where the bits of a stream go.
+
+    Attributes:
+        map: Of the granularity map, coded alone.
+        indexes: Of everything else in the payload.
+        raw_indexes: Logarithms of the numbers of codes, which is what indices need without a prior.
+    """
+
+    map: int
+    indexes: int
+    raw_indexes: float
 
 
 class IndexCodec(Codec):
@@ -126,6 +96,9 @@ class IndexCodec(Codec):
     Args:
         weights: A weight file of the family ``index``.
         device: Where the networks run.
+
+    Attributes:
+        coder: Codes indices, and predicts lost ones.
     """
 
     name = "index"
@@ -139,7 +112,7 @@ class IndexCodec(Codec):
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
         self.model = _loaded_model(weights).eval().requires_grad_(False).to(self.device)
-        self._coder = IndexCoder(self.model.prior)
+        self.coder = IndexCoder(self.model.prior)
 
     def compress(  # type: ignore[override]
         self,
@@ -194,13 +167,13 @@ class IndexCodec(Codec):
             raise ValueError(f"packets must be within 1 and {MAX_PACKETS}, got {packets}")
         sections = source.sections(metadata or {}, alpha_max_error)
         notify(0.0, "analysis")
-        trials = _Trials(self, picture, packets, sections, notify)
+        trials = Trials(self, picture, packets, sections, notify)
         if target_bytes is not None:
             data = trials.within_bytes(float(target_bytes))
         elif target_bpp is not None:
             data = trials.within_bytes(float(target_bpp) * picture.shape[1] * picture.shape[2] / 8)
         elif granularity is not None:
-            data = trials.at(_setting_of_shares(granularity, self.model.books.full))
+            data = trials.at(setting_of_shares(granularity, self.model.books.full))
         else:
             chosen = DEFAULT_QUALITY if quality is None else quality
             data = trials.at(setting_of_quality(chosen, self.model.books.full))
@@ -243,7 +216,7 @@ class IndexCodec(Codec):
         )
         indexes = found.indexes
         if report.lost_indexes:
-            indexes = self._coder.predict(grains, header.book, indexes)
+            indexes = self.coder.predict(grains, header.book, indexes)
         colour = self._synthesise(indexes, grains, header)
         picture = finished_picture(colour, sections, header.height, header.width, limits)
         notify(1.0, "done")
@@ -258,6 +231,23 @@ class IndexCodec(Codec):
         header = self._receive(data, limits).header
         read_picture_sections(data, limits).check(header.height, header.width, limits)
 
+    def index_bits(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> IndexBits:
+        """What the parts of a stream need, and what they would need without a prior.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        found = self._receive(data, limits)
+        header, grains = found.header, found.grains
+        alone = Sender()
+        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
+        code_map(alone, self._tables, (header.split_level, header.fine_level), _cells(header), bits)
+        sizes = (self.model.books.books[header.book].size, *2 * (self.model.books.books[-1].size,))
+        masks = (grains.coarse_mask(), grains.medium_mask(), grains.fine_mask())
+        raw = sum(int(mask.sum()) * math.log2(size) for mask, size in zip(masks, sizes, strict=True))
+        maps = 8 * len(alone.finish())
+        return IndexBits(maps, 8 * len(read_container(data, limits).payload) - maps, raw)
+
     def send(self, header: IndexHeader, grains: GrainMap, indexes: GrainIndexes) -> bytes:
         """Codes a map and its indices to a payload."""
         levels = (header.split_level, header.fine_level)
@@ -266,9 +256,9 @@ class IndexCodec(Codec):
         if header.packets == 1:
             sender = Sender()
             code_map(sender, self._tables, levels, shape, bits)
-            self._coder.code(sender, grains, header.book, indexes)
+            self.coder.code(sender, grains, header.book, indexes)
             return Body(header, sender.checksum, sender.finish()).to_bytes()
-        code_packet = self._coder.packet_coder(grains, header.book, header.packets)
+        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
         framed = []
         for number in range(header.packets):
             sender = Sender()
@@ -291,7 +281,7 @@ class IndexCodec(Codec):
             (body,) = bodies
             receiver = Receiver(body.words)
             grains = self._receive_map(receiver, body.header)
-            indexes = self._coder.code(receiver, grains, body.header.book, None)
+            indexes = self.coder.code(receiver, grains, body.header.book, None)
             receiver.finish(body.checksum)
             return _Received(body.header, grains, indexes, ())
         return self._receive_packets(dict(enumerate(bodies)), strict=True)
@@ -318,7 +308,7 @@ class IndexCodec(Codec):
         header = bodies[maps[0]].header
         grains = self._map_of_any(bodies, maps)
         indexes = unknown_indexes(grains)
-        code_packet = self._coder.packet_coder(grains, header.book, header.packets)
+        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
         decoded = set()
         for number, body in bodies.items():
             attempt = GrainIndexes(*(x.clone() for x in indexes))
@@ -381,91 +371,9 @@ class _Received(NamedTuple):
     lost_packets: tuple[int, ...]
 
 
-class _Trials:
-    """Streams of one picture at several settings; the picture is analysed once."""
-
-    @torch.inference_mode()
-    def __init__(
-        self,
-        codec: IndexCodec,
-        picture: Tensor,
-        packets: int,
-        sections: list[tuple[int, bytes]],
-        notify: Progress,
-    ) -> None:
-        self._codec = codec
-        self._packets = packets
-        self._sections = sections
-        self._notify = notify
-        self._count = 0
-        self._channels, self._height, self._width = picture.shape
-        rgb = picture.to(codec.device).expand(3, -1, -1)
-        padded = F.pad(rgb[None], (0, -self._width % CELL, 0, -self._height % CELL), mode="replicate")
-        image = padded.permute(0, 2, 3, 1).contiguous()
-        self._scores = routing_scores(image)
-        features = codec.model.encoder.features(image)
-        self._coarse_features = features.coarse
-        self._medium, self._fine = codec.model.finer_indexes(features)
-
-    @torch.inference_mode()
-    def at(self, setting: Setting) -> bytes:
-        """The stream at a setting."""
-        # How many trials a search takes is not known beforehand; the fraction only ever rises.
-        self._notify(1 - 0.9 * 0.9**self._count, "encoding")
-        self._count += 1
-        codec, device = self._codec, self._codec.device
-        fractions = (torch.tensor([share], device=device) for share in (setting.split, setting.fine))
-        grains = route(self._scores, *fractions)
-        book = torch.tensor([setting.book], device=device)
-        coarse = codec.model.books.choose(self._coarse_features, book).codes
-        levels = levels_of(grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        header = IndexHeader(
-            self._height, self._width, self._channels, setting.book, *levels, packets=self._packets
-        )
-        payload = codec.send(header, grains, GrainIndexes(coarse, self._medium, self._fine))
-        return codec.pack(payload, self._sections)
-
-    def within_bytes(self, limit: float) -> bytes:
-        """The largest stream of at most ``limit`` bytes: the largest book that fits, then splits.
-
-        Raises:
-            ValueError: Even the smallest stream is larger.
-        """
-        if not 0 < limit < math.inf:
-            raise ValueError(f"a target must be positive and finite, got {limit}")
-        book = self._codec.model.books.full
-        unsplit = self.at(Setting(book, 0.0, 0.0))
-        while len(unsplit) > limit and book > 0:
-            book -= 1
-            unsplit = self.at(Setting(book, 0.0, 0.0))
-        if len(unsplit) > limit:
-            raise ValueError(
-                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(unsplit)}"
-            )
-
-        def trial(step: int) -> bytes:
-            return unsplit if step == 0 else self.at(_setting_of_detail(book, step / _DETAIL_STEPS))
-
-        found = QualitySearch(trial, len, _DETAIL_STEPS).at_most(limit)
-        assert found is not None
-        return found
-
-
 def _cells(header: IndexHeader) -> tuple[int, int]:
     """Rows and columns of cells."""
     return -(-header.height // CELL), -(-header.width // CELL)
-
-
-def _setting_of_detail(book: int, detail: float) -> Setting:
-    split, fine = (float(x) for x in fractions_of_detail(torch.tensor(detail, dtype=torch.float64)))
-    return Setting(book, split, fine)
-
-
-def _setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Setting:
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"granularity must be three shares of sum 1, none negative, got {shares}")
-    split = 1.0 - shares[0]
-    return Setting(full_book, split, shares[2] / split if split > 0 else 0.0)
 
 
 def _loaded_model(weights: WeightFile) -> IndexModel:
