@@ -72,7 +72,8 @@ class IndexAdversarialTraining(lightning.LightningModule):
         discriminator_channels: Width of the discriminator.
         lr: Peak learning rate of the decoder.
         discriminator_lr: Peak learning rate of the discriminator.
-        adversarial_weight: Of the discriminator's verdict in the decoder's loss, once it has grown.
+        adversarial_weight: Of the discriminator's verdict in the decoder's loss, once it has grown. With 0
+            there is no discriminator, and the decoder goes on by reconstruction alone.
         start_step: Batches in which the discriminator trains alone with no weight.
         ramp_steps: Batches over which the weight grows.
         lecam_weight: Of LeCAM in the discriminator's loss.
@@ -81,6 +82,7 @@ class IndexAdversarialTraining(lightning.LightningModule):
         squared_error: Weight of the mean squared error.
         dissimilarity: Weight of one minus MS-SSIM.
         wasserstein: Weight of the Wasserstein distortion.
+        pattern: Weight of the pattern that the error has in cells.
         compile_network: On a GPU, compile the losses and record them as CUDA graphs.
         init_from: Checkpoint of the first stage.
         val_details: Details measured in validation.
@@ -105,6 +107,7 @@ class IndexAdversarialTraining(lightning.LightningModule):
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
+        pattern: float = 0.2,
         compile_network: bool = True,
         init_from: str | None = None,
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),
@@ -120,7 +123,9 @@ class IndexAdversarialTraining(lightning.LightningModule):
         self.lecam_weight = lecam_weight
         self.all_coarse = all_coarse
         self.compile_network = compile_network
-        self.reconstruction = ReconstructionLoss(absolute_error, squared_error, dissimilarity, wasserstein)
+        self.reconstruction = ReconstructionLoss(
+            absolute_error, squared_error, dissimilarity, wasserstein, pattern
+        )
         self.validation = IndexValidation(val_details)
         for name in ("real_average", "decoded_average", "weight_now"):
             self.register_buffer(name, torch.zeros(()))
@@ -158,8 +163,10 @@ class IndexAdversarialTraining(lightning.LightningModule):
         planes = decoded.permute(0, 3, 1, 2)
         # Detached, so that no gradient of the decoder's loss is ever left in the discriminator.
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        verdict = torch.func.functional_call(self.discriminator, frozen, (planes,)).mean()
-        loss = self.reconstruction.total(terms) - self.weight_now * verdict
+        loss = self.reconstruction.total(terms)
+        if self.adversarial_weight:
+            verdict = torch.func.functional_call(self.discriminator, frozen, (planes,)).mean()
+            loss = loss - self.weight_now * verdict
         return DecoderTerms(
             loss,
             terms.squared_error.detach() * 255**2,
@@ -183,6 +190,9 @@ class IndexAdversarialTraining(lightning.LightningModule):
         optimizer, opponent = self.optimizers()
         progress = (self.global_step - self.start_step) / max(1, self.ramp_steps)
         self.weight_now.fill_(self.adversarial_weight * min(1.0, max(0.0, progress)))
+        if not self.adversarial_weight:
+            self._step_alone(batch)
+            return
         decoder, discriminator = self._backward(batch)
         optimizer.step()
         # Lightning counts the steps of its own optimisers, and a batch is one step.
@@ -198,6 +208,18 @@ class IndexAdversarialTraining(lightning.LightningModule):
                 "real": discriminator.real,
                 "decoded": discriminator.decoded,
             }
+            self.log_dict(values, prog_bar=True)
+
+    def _step_alone(self, batch: CropBatch) -> None:
+        """A step of the decoder without an opponent, not recorded: for short runs without a GPU."""
+        optimizer, _ = self.optimizers()
+        optimizer.zero_grad()
+        decoder = self._decoder_loss(*batch)
+        self.manual_backward(decoder.loss)
+        optimizer.step()
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            psnr = 10 * torch.log10(255**2 / decoder.squared_error)
+            values = {"loss": decoder.loss.detach(), "psnr": psnr, "wasserstein": decoder.wasserstein}
             self.log_dict(values, prog_bar=True)
 
     def _backward(self, batch: CropBatch) -> tuple[DecoderTerms, DiscriminatorTerms]:
