@@ -1,8 +1,8 @@
 """Does the critic's score follow the true error?
 
 Flows of several regimes (stores of ``make_turbulence``: Reynolds numbers, decaying flows) are compressed at
-all ratios and some qualities, decoded by both decoders, and damaged in ways the critic was and was not trained
-with. The rank correlation of score and NRMSE is printed for each group and for all together:
+all ratios and some qualities, decoded by both decoders, and damaged in ways the critic was and was not
+trained with. The rank correlation of score and NRMSE is printed for each group and for all together:
 ``python -m latentpress.scripts.field_scores --data forced.zarr decaying.zarr``.
 """
 
