@@ -58,8 +58,8 @@ def open_whole(path: str | Path) -> Iterator[BinaryIO]:
         is_special = final.exists() and not final.is_file()
     if is_special:
         # A device or a pipe is written to; renaming a file over it would remove it.
-        with _blaming(path), open(final, "wb") as file:
-            yield file
+        with _blaming(path), open(final, "wb") as special:
+            yield special
         return
     with _blaming(path):
         final.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.failures import run_each
-from latentpress.scripts.file_io import read_bytes
+from latentpress.scripts.file_io import STANDARD, read_bytes
 
 if TYPE_CHECKING:
     from latentpress import Header
@@ -32,13 +32,29 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    import latentpress
 
     def show(path: str) -> None:
-        header = latentpress.inspect(read_bytes(path))
+        header = inspect_file(path)
         print(as_json(path, header) if args.json else as_text(path, header))
 
     return run_each(args.files, show, debug=args.debug)
+
+
+def inspect_file(path: str) -> Header:
+    """What a file says of itself; of a field in blocks, which may be of any size, only the beginning is read.
+
+    Args:
+        path: Path, or ``-`` for stdin.
+
+    Raises:
+        StreamError: The file is damaged.
+        OSError: It cannot be read.
+    """
+    import latentpress
+    from latentpress.codecs.field_description import inspect_blocks
+
+    blocks = None if path == STANDARD else inspect_blocks(path)
+    return latentpress.inspect(read_bytes(path)) if blocks is None else blocks
 
 
 def as_json(path: str, header: Header) -> str:
