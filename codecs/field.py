@@ -271,7 +271,8 @@ class FieldCodec(Codec):
             data: A stream of this codec and these weights, or one that needs no network.
             decoder: ``faithful`` has the smaller error, ``realistic`` restores small scales. Streams
                 with a bound are decoded faithfully.
-            divergence_free: Remove the divergence of a periodic velocity field of three components.
+            divergence_free: Remove the divergence of a velocity field of three components, see
+                :func:`latentpress.models.field.projection.solenoidal`.
             limits: Caps, checked before anything is allocated.
             progress: Called with the fraction done and the stage.
 
@@ -287,11 +288,9 @@ class FieldCodec(Codec):
         notify(0.0, "decoding")
         values, header = self._decoded(data, limits, decoder)
         if divergence_free:
-            if header.shape[0] != GROUP or not all(header.periodic) or header.bound is not None:
-                raise ValueError(
-                    "only a periodic field of three components, without a bound, is made divergence-free"
-                )
-            values = solenoidal(torch.from_numpy(values)).numpy()
+            if header.shape[0] != GROUP or header.bound is not None:
+                raise ValueError("only a field of three components, without a bound, is made divergence-free")
+            values = solenoidal(torch.from_numpy(values), header.periodic).numpy()
         notify(1.0, "done")
         return torch.from_numpy(values[:, 0] if header.flat else values)
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from latentpress.codecs.bitstream import TableSet, TruncatedStream
 from latentpress.codecs.byte_weights import from_bytes
-from latentpress.codecs.latent_coder import CodedPart
-from latentpress.codecs.network_loading import fill_network
+from latentpress.codecs.network_loading import build_network, fill_network
+from latentpress.codecs.symbol_coders import CodedPart
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network
@@ -198,12 +198,13 @@ def load_ratio(
     Raises:
         ValueError: The arrays do not fit the configuration.
     """
-    network = build_field_network(**config)
+    faithful = {k: v for k, v in tensors.items() if not k.startswith("realistic.")}
+    network = build_network(lambda: build_field_network(**config), config, faithful)
     hyper_channels = network.hyper_analysis.head.out_features
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
     realistic_state = with_prefix(tensors, "realistic.")
-    fill_network(network, {k: v for k, v in tensors.items() if not k.startswith("realistic.")})
+    fill_network(network, faithful)
     realistic: Enhancer | None = None
     if realistic_state:
         enhancer = network.synthesis.enhancer

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from latentpress.codecs.byte_weights import from_bytes
-from latentpress.codecs.network_loading import fill_network
+from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.models.field.transforms import COMPONENTS, Discriminator
 
 SMALLEST_SIDE = 12
@@ -47,8 +47,9 @@ class FlowCritic:
     """
 
     def __init__(self, channels: int, tensors: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-        network = Discriminator(channels)
-        fill_network(network, from_bytes(tensors))
+        arrays = from_bytes(tensors)
+        network = build_network(lambda: Discriminator(channels), channels, arrays)
+        fill_network(network, arrays)
         self._network = network.eval().requires_grad_(False).to(device)
         self._device = torch.device(device)
 

@@ -52,21 +52,21 @@ def add_decode_arguments(group: argparse._ArgumentGroup) -> None:
         group: Of its parser.
     """
     group.add_argument(
-        "--region",
-        type=region,
+        "--part",
+        type=slices,
         metavar="A:B,C:D,...",
-        help="only a part of a field in blocks: a slice for every axis, components first",
+        help="only this part of a field in blocks: a slice for every axis, components first",
     )
 
 
-def region(text: str) -> tuple[slice, ...]:
+def slices(text: str) -> tuple[slice, ...]:
     """Parses slices with commas between them.
 
     Raises:
         argparse.ArgumentTypeError: One is none.
 
     Example:
-        >>> region(":, 3:9, -4:")
+        >>> slices(":, 3:9, -4:")
         (slice(None, None, None), slice(3, 9, None), slice(-4, None, None))
     """
     parts = [part.strip() for part in text.split(",")]
@@ -126,7 +126,7 @@ def decode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     """Restores one field and prints a line for it: path, shape, type, seconds.
 
     Raises:
-        ValueError: The target's suffix is none that fields are written to, or a region is asked of a field
+        ValueError: The target's suffix is none that fields are written to, or a part is asked of a field
             that is not in blocks.
     """
     from latentpress.codecs.field_description import inspect_blocks
@@ -146,8 +146,8 @@ def decode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
             shape = _restore(task, field, suffix, args, progress)
             dtype = field.dtype
         else:
-            if args.region is not None:
-                raise ValueError("--region is for fields in blocks, and this one is not")
+            if args.part is not None:
+                raise ValueError("--part is for fields in blocks, and this one is not")
             values = codec.decompress(read_bytes(task.source), progress=progress).numpy()
             _write(task, values, suffix, args)
             shape, dtype = values.shape, values.dtype
@@ -158,12 +158,12 @@ def decode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
 def _restore(
     task: Task, field: FieldFile, suffix: str, args: argparse.Namespace, progress: Any
 ) -> tuple[int, ...]:
-    """Writes a field in blocks, or a region of it, in the memory of a block where the target allows."""
+    """Writes a field in blocks, or a part of it, in the memory of a block where the target allows."""
     from latentpress.codecs.base import no_progress
     from latentpress.codecs.whole_files import open_whole
 
-    if args.region is not None or task.target == STANDARD:
-        values = field[args.region if args.region is not None else ...]
+    if args.part is not None or task.target == STANDARD:
+        values = field[args.part if args.part is not None else ...]
         _write(task, values, suffix, args)
         return values.shape
     if suffix == ".zarr":

@@ -281,12 +281,13 @@ def _control_decode(data: bytes, shape: tuple[int, ...], periodic: bool) -> Fiel
     return np.stack(found).astype(np.float32)
 
 
-def _control_projected(data: bytes, shape: tuple[int, ...]) -> Field:
+def _control_projected(data: bytes, shape: tuple[int, ...], periodic: bool) -> Field:
     import torch
 
     from latentpress.models.field.projection import solenoidal
 
-    return solenoidal(torch.from_numpy(_control_decode(data, shape, True))).numpy()
+    decoded = torch.from_numpy(_control_decode(data, shape, periodic))
+    return solenoidal(decoded, (periodic,) * 3).numpy()
 
 
 def transforms(periodic: bool) -> list[Peer]:
@@ -298,7 +299,7 @@ def transforms(periodic: bool) -> list[Peer]:
     name = "Fourier" if periodic else "cosine"
     transform = "FFT" if periodic else "DCT"
     encode = partial(_control_encode, periodic=periodic)
-    found = [
+    return [
         Peer(f"DWT {_WAVELET}", "pywt", (1e-4, 100.0), _wavelet_encode, _wavelet_decode),
         Peer(
             f"{name} truncation",
@@ -314,10 +315,14 @@ def transforms(periodic: bool) -> list[Peer]:
             encode,
             partial(_control_decode, periodic=periodic),
         ),
+        Peer(
+            "control, divergence-free",
+            "scipy",
+            (1e-4, 100.0),
+            encode,
+            partial(_control_projected, periodic=periodic),
+        ),
     ]
-    if periodic:
-        found.append(Peer("control, divergence-free", "scipy", (1e-4, 100.0), encode, _control_projected))
-    return found
 
 
 PEERS = (

@@ -63,7 +63,8 @@ def read_field(path: str, variable: str | None = None, index: tuple[int, ...] = 
         ModuleNotFoundError: The library for this kind of file is not installed.
     """
     with open_field(path, variable, index) as field:
-        values = np.asarray(field[...])
+        # A copy: a mapped file cannot be written to, as tensors can.
+        values = np.array(field[...])
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

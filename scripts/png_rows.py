@@ -9,6 +9,7 @@ Pillow writes PNG too, but only of whole pictures.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Mapping
@@ -42,7 +43,6 @@ class PngWriter:
         metadata: ``icc``, ``exif`` and ``xmp`` to write into it.
 
     Example:
-        >>> import io
         >>> from PIL import Image
         >>> file = io.BytesIO()
         >>> writer = PngWriter(file, width=5, height=4, channels=3)
@@ -128,6 +128,21 @@ class PngWriter:
         self._file.write(struct.pack(">I", len(content)) + kind)
         self._file.write(content)
         self._file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+
+
+def png_bytes(planes: Samples, metadata: Mapping[str, bytes] | None = None) -> bytes:
+    """A whole PNG file.
+
+    Args:
+        planes: ``(C, H, W)``, uint8 or uint16; grey, grey and alpha, RGB or RGBA.
+        metadata: ``icc``, ``exif`` and ``xmp`` to write into it.
+    """
+    channels, height, width = planes.shape
+    file = io.BytesIO()
+    writer = PngWriter(file, width, height, channels, 8 * planes.dtype.itemsize, metadata)
+    writer.write(planes)
+    writer.finish()
+    return file.getvalue()
 
 
 def _filtered(rows: NDArray[np.uint8], previous: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:

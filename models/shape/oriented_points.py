@@ -227,7 +227,6 @@ def signed_distance(points: Tensor, solid: Solid, surface: OrientedPoints) -> Te
     """
     distance, behind = distance_to_samples(points, surface)
     inside = winding_number(points, solid.triangles).abs() > 0.5
-    if bool(solid.sheet.any()):
-        # Inside a sheet's thickness the winding number knows of no inside; the nearest plane does.
-        inside |= behind & (distance < SHEET_HALF_THICKNESS)
+    # Inside a sheet's thickness the winding number knows of no inside; the nearest plane does.
+    inside |= solid.sheet.any() & behind & (distance < SHEET_HALF_THICKNESS)
     return torch.where(inside, -distance, distance)

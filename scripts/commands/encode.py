@@ -17,11 +17,20 @@ from latentpress.scripts.codec_access import (
     positive_float,
     positive_int,
     quality,
+    tile_size,
 )
 from latentpress.scripts.failures import run_each, warn
 from latentpress.scripts.field_files import add_encode_arguments, encode_field
 from latentpress.scripts.fields import add_selection_arguments, is_field
-from latentpress.scripts.file_io import Task, check_target, plan, print_result, read_bytes, write_bytes
+from latentpress.scripts.file_io import (
+    STANDARD,
+    Task,
+    check_target,
+    plan,
+    print_result,
+    read_bytes,
+    write_bytes,
+)
 from latentpress.scripts.progress import progress_bar
 from latentpress.scripts.shape_files import encode_shape, is_shape
 
@@ -78,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="0 to 10: time spent on making each file smaller or better (default: 0)",
+    )
+    parser.add_argument(
+        "--tile-size",
+        type=tile_size,
+        metavar="N",
+        help="side of tiles in pixels, a multiple of 64; 0 for none (default: 512 for large pictures)",
     )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
@@ -170,12 +185,14 @@ def _batch(args: argparse.Namespace) -> Batch:
 def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     from latentpress.scripts.pictures import read_picture
 
-    picture = read_picture(read_bytes(task.source))
+    picture = read_picture(read_bytes(STANDARD) if task.source == STANDARD else Path(task.source))
     for note in picture.notes:
         warn(str(task), note)
     options = {**rate_options(args), **effort_option(args.effort)}
     if args.packets > 1:
         options["packets"] = args.packets
+    if args.tile_size is not None:
+        options["tile_size"] = args.tile_size
     check_options(codec, options)
     if picture.metadata and not args.strip:
         options["metadata"] = picture.metadata

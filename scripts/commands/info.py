@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.failures import run_each
@@ -32,37 +33,31 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
+    import latentpress
+    import latentpress.codecs
+    from latentpress.codecs.field_description import inspect_blocks
+    from latentpress.scripts.metadata_text import metadata_lines
 
     def show(path: str) -> None:
-        header = inspect_file(path)
-        print(as_json(path, header) if args.json else as_text(path, header))
+        # Of a field in blocks, which may be of any size, only the beginning is read.
+        header = None if path == STANDARD else inspect_blocks(path)
+        metadata: dict[str, str] = {}
+        if header is None:
+            data = read_bytes(path)
+            header = latentpress.inspect(data)
+            metadata = dict(metadata_lines(latentpress.codecs.read_metadata(data)))
+        print(as_json(path, header, metadata) if args.json else as_text(path, header, metadata))
 
     return run_each(args.files, show, debug=args.debug)
 
 
-def inspect_file(path: str) -> Header:
-    """What a file says of itself; of a field in blocks, which may be of any size, only the beginning is read.
-
-    Args:
-        path: Path, or ``-`` for stdin.
-
-    Raises:
-        StreamError: The file is damaged.
-        OSError: It cannot be read.
-    """
-    import latentpress
-    from latentpress.codecs.field_description import inspect_blocks
-
-    blocks = None if path == STANDARD else inspect_blocks(path)
-    return latentpress.inspect(read_bytes(path)) if blocks is None else blocks
-
-
-def as_json(path: str, header: Header) -> str:
+def as_json(path: str, header: Header, metadata: Mapping[str, str] | None = None) -> str:
     """Puts a header into one line for programs.
 
     Args:
         path: Where it was read.
         header: The header.
+        metadata: A line for each block of metadata.
 
     Returns:
         A JSON object.
@@ -78,16 +73,18 @@ def as_json(path: str, header: Header) -> str:
             "overhead_bytes": header.overhead_bytes,
             "sections": [{"name": section.name, "bytes": section.bytes} for section in header.sections],
             "parameters": dict(header.parameters),
+            "metadata": dict(metadata or {}),
         }
     )
 
 
-def as_text(path: str, header: Header) -> str:
+def as_text(path: str, header: Header, metadata: Mapping[str, str] | None = None) -> str:
     """Puts a header into lines for people.
 
     Args:
         path: Where it was read.
         header: The header.
+        metadata: A line for each block of metadata.
 
     Returns:
         Lines without an end of line after the last.
@@ -101,6 +98,7 @@ def as_text(path: str, header: Header) -> str:
     if isinstance(width, int) and isinstance(height, int):
         lines["bpp"] = f"{header.total_bytes * 8 / (width * height):.4f}"
     lines |= {name: _number(value) for name, value in header.parameters.items()}
+    lines |= metadata or {}
     lines["sections"] = ", ".join(f"{section.name} {section.bytes}" for section in header.sections)
     wide = max(map(len, lines))
     return "\n".join([path, *(f"  {name.ljust(wide)}  {value}" for name, value in lines.items())])

@@ -80,9 +80,16 @@ def test_from_training_to_a_codec(tmp_path) -> None:
         found[name] = str(tmp_path / name / "checkpoints" / "last.ckpt")
         previous = {"transfer_from": found[name]}
         real = f"{name}-realistic"
-        options = {"checkpoint": found[name], "discriminator_channels": 2}
+        options = {"checkpoint": found[name], "discriminator_channels": 2, "crop_size": 32}
         main([*flags(real, tmp_path / real, **options), *extra, "--trainer.max_steps=4"])
         found[real] = str(tmp_path / real / "checkpoints" / "last.ckpt")
+    again = {
+        "checkpoint": found["field-512"],
+        "discriminator_channels": 2,
+        "crop_size": 32,
+        "init_from": found[real],
+    }
+    main([*flags(real, tmp_path / "again", **again), *extra])
     assert (tmp_path / "flows.pt").is_file()
     out = tmp_path / "field.safetensors"
     faithful = [found[name] for name in FAITHFUL]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning
 import numpy as np
@@ -40,6 +41,7 @@ from latentpress.train.data.shape_pool import (
 from latentpress.train.data.surface_colour import procedural_colour
 
 _ANALYTIC_BATCH = 64
+_COLOURED_AT_ONCE = 64
 _QUERY_HALF_WIDTH = 1.15
 
 
@@ -84,25 +86,37 @@ def query_points(surface: Tensor, count: int, generator: torch.Generator) -> Ten
     return points[torch.randperm(count, generator=generator, device=device)]
 
 
-def sampled_shape(
-    dense: OrientedPoints,
-    counts: SampleCounts,
-    distance: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
-) -> ShapeSamples:
-    """One shape's entry of a pool.
+class PlainShape(NamedTuple):
+    """One shape's entry of a pool, before it is coloured.
+
+    Attributes:
+        surface: ``(1, P, 6)`` float16: position and outward normal.
+        queries: ``(1, Q, 4)`` float16: position and signed distance.
+    """
+
+    surface: Tensor
+    queries: Tensor
+
+    @classmethod
+    def of(cls, dense: OrientedPoints, kept: int, queries: Tensor, distance: Tensor) -> PlainShape:
+        """Keeps the first samples of a surface, and queries ``(Q, 3)`` with their distances ``(Q,)``."""
+        surface = torch.cat((dense.position[:kept], dense.normal[:kept]), dim=-1)
+        return cls(surface.half()[None], torch.cat((queries, distance[:, None]), dim=-1).half()[None])
+
+
+def coloured(shapes: list[PlainShape], generator: torch.Generator) -> ShapeSamples:
+    """Colours shapes, many at once: one by one, a GPU would wait for the launches.
 
     Args:
-        dense: Samples of the surface, longest side 2, in random order.
-        counts: How many samples to keep.
-        distance: Signed distance at ``(M, 3)``.
-        generator: Of the samples' device.
+        shapes: At least one, all with as many samples.
+        generator: Of their device.
     """
-    queries = query_points(dense.position, counts.queries, generator)
-    surface = torch.cat((dense.position, dense.normal), dim=-1)[None, : counts.surface]
-    colour = procedural_colour(surface[..., :3], generator)
-    labelled = torch.cat((queries, distance(queries)[:, None]), dim=-1)[None]
-    return ShapeSamples(surface.half(), (colour * 255).round().to(torch.uint8), labelled.half())
+    surface, queries = (torch.cat(parts) for parts in zip(*shapes, strict=True))
+    colour = [
+        (procedural_colour(part[..., :3].float(), generator) * 255).round().to(torch.uint8)
+        for part in surface.split(_COLOURED_AT_ONCE)
+    ]
+    return ShapeSamples(surface, torch.cat(colour), queries)
 
 
 def analytic_samples(count: int, counts: SampleCounts, device: torch.device | str, seed: int) -> ShapeSamples:
@@ -114,7 +128,8 @@ def analytic_samples(count: int, counts: SampleCounts, device: torch.device | st
         device: Where they are made and kept.
         seed: Of all randomness.
     """
-    shapes: list[ShapeSamples] = []
+    shapes: list[PlainShape] = []
+    colours = torch.Generator(device).manual_seed(seed)
     while len(shapes) < count:
         draw = Draw(min(_ANALYTIC_BATCH, count), device, seed)
         seed += 1
@@ -133,11 +148,9 @@ def analytic_samples(count: int, counts: SampleCounts, device: torch.device | st
             distance, _ = distance_to_samples(asked[k], dense[k])
             signed = torch.where(inside[k], -distance, distance)
             order = torch.randperm(counts.dense, generator=draw.generator, device=draw.device)
-            surface = torch.cat((dense[k].position, dense[k].normal), dim=-1)[order][None, : counts.surface]
-            colour = (procedural_colour(surface[..., :3], draw.generator) * 255).round().to(torch.uint8)
-            labelled = torch.cat((asked[k], signed[:, None]), dim=-1)[None]
-            shapes.append(ShapeSamples(surface.half(), colour, labelled.half()))
-    return ShapeSamples.stack(shapes[:count])
+            shuffled = OrientedPoints(*(part[order] for part in dense[k]))
+            shapes.append(PlainShape.of(shuffled, counts.surface, asked[k], signed))
+    return coloured(shapes[:count], colours)
 
 
 def read_meshes(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -157,12 +170,13 @@ def read_meshes(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(vertices[v[k] : v[k + 1]], faces[f[k] : f[k + 1]]) for k in range(len(v) - 1)]
 
 
-def bend(vertices: Tensor, generator: torch.Generator) -> Tensor:
+def bend(vertices: Tensor, generator: torch.Generator, host: torch.Generator) -> Tensor:
     """A mild random deformation: stretched, tapered, twisted and pushed about by long waves.
 
     Args:
         vertices: ``(V, 3)``, longest side about 2.
         generator: Of the vertices' device.
+        host: Chooses the kind of deformation, without waiting for the device.
     """
     device = vertices.device
 
@@ -170,9 +184,9 @@ def bend(vertices: Tensor, generator: torch.Generator) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=generator, device=device)
 
     x = vertices * torch.exp(uniform(-0.45, 0.45, 3))
-    axis = int(torch.randint(3, (), generator=generator, device=device))
+    axis = int(torch.randint(3, (), generator=host))
     along = x[:, axis : axis + 1]
-    kind = float(uniform(0, 1))
+    kind = float(torch.rand((), generator=host))
     if kind < 0.3:
         scale = 1 + uniform(-0.45, 0.45, 1) * along
         x = torch.cat([x[:, k : k + 1] * (scale if k != axis else 1) for k in range(3)], dim=1)
@@ -211,16 +225,24 @@ class MeshSampler:
         triangles = unit_triangles(self.vertices, self.faces)
         self.sides: FaceSides = face_sides(triangles, face_normals(triangles)[0])
 
-    def samples(self, counts: SampleCounts, generator: torch.Generator, bent: bool) -> ShapeSamples:
+    def samples(
+        self, counts: SampleCounts, generator: torch.Generator, bent_by: torch.Generator | None = None
+    ) -> PlainShape:
         """Samples of the mesh.
+
+        Args:
+            counts: How many.
+            generator: Of the mesh's device.
+            bent_by: Chooses a deformation, on the host; None leaves the mesh as it is.
 
         Raises:
             ValueError: No face of the mesh is surface.
         """
-        vertices = bend(self.vertices, generator) if bent else self.vertices
+        vertices = self.vertices if bent_by is None else bend(self.vertices, generator, bent_by)
         solid = make_solid(unit_triangles(vertices, self.faces), self.sides)
         dense = sample_solid(solid, counts.dense, generator)
-        return sampled_shape(dense, counts, lambda points: signed_distance(points, solid, dense), generator)
+        queries = query_points(dense.position, counts.queries, generator)
+        return PlainShape.of(dense, counts.surface, queries, signed_distance(queries, solid, dense))
 
 
 def mesh_samples(
@@ -239,15 +261,15 @@ def mesh_samples(
         device: Where they are made and kept.
         seed: Of all randomness.
     """
-    generator = torch.Generator(device).manual_seed(seed)
+    generator, host = torch.Generator(device).manual_seed(seed), torch.Generator().manual_seed(seed)
     shapes = []
     for vertices, faces in meshes:
         try:
             sampler = MeshSampler(vertices, faces, device)
-            shapes += [sampler.samples(counts, generator, bent=k > 0) for k in range(variants)]
+            shapes += [sampler.samples(counts, generator, host if k else None) for k in range(variants)]
         except ValueError:  # some collections hold empty or flat meshes
             continue
-    return ShapeSamples.stack(shapes)
+    return coloured(shapes, generator)
 
 
 class ShapeStream(IterableDataset):
