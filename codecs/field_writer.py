@@ -215,6 +215,7 @@ class BlockWriter:
                 blocks.write(content)
                 lengths.append(len(content))
                 checksums.append(crc32c(content))
+            self._progress(1.0, "putting blocks together")
             head = pack_head(header, lengths, checksums)
             pieces = _pieces(head, blocks)
             length = len(head) + sum(lengths)

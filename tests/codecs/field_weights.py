@@ -36,8 +36,8 @@ def waves(seed: int, *sizes: int, components: int = 3) -> np.ndarray:
     return field.astype(np.float32)
 
 
-def field_weights() -> WeightFile:
-    """Two ratios of a linear codec for waves, the second with fewer latent channels, and a critic.
+def field_weights(channels: tuple[int, int] = (32, 16)) -> WeightFile:
+    """Two ratios of a linear codec for waves with so many latent channels, and a critic.
 
     The enhancers are a little random, so that their halos matter.
     """
@@ -46,8 +46,8 @@ def field_weights() -> WeightFile:
     pairs = [(f / f.square().mean().sqrt(), torch.zeros(1, 3, dtype=torch.bool)) for f in fields]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for ratio, lambdas, channels in ((8, (1.0, 3e3), 32), (64, (0.3, 1e3), 16)):
-            config = CONFIG | {"latent_channels": channels}
+        for ratio, lambdas, count in zip((8, 64), ((1.0, 3e3), (0.3, 1e3)), channels, strict=True):
+            config = CONFIG | {"latent_channels": count}
             network = build_field_network(**config)
             initialise(network, pairs, *lambdas)
             with torch.no_grad():

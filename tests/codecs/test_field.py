@@ -31,9 +31,9 @@ HELPER = _load_helper()
 waves = HELPER.waves
 
 
-@pytest.fixture(scope="module")
-def codec() -> FieldCodec:
-    return FieldCodec(HELPER.field_weights())
+@pytest.fixture
+def codec(field_codec) -> FieldCodec:
+    return field_codec
 
 
 def error(x: np.ndarray, y: torch.Tensor) -> float:

@@ -41,9 +41,9 @@ HELPER = _load_helper()
 waves = HELPER.waves
 
 
-@pytest.fixture(scope="module")
-def codec() -> FieldCodec:
-    return FieldCodec(HELPER.field_weights())
+@pytest.fixture
+def codec(field_codec) -> FieldCodec:
+    return field_codec
 
 
 def in_blocks(codec: FieldCodec, x: np.ndarray, **options) -> bytes:
@@ -156,7 +156,7 @@ def test_gaps_are_kept_in_both_kinds(codec) -> None:
         decoded = codec.decompress(in_blocks(codec, x, block=8, **options)).numpy()
         finite = np.isfinite(x)
         assert np.array_equal(decoded[~finite], x[~finite], equal_nan=True)
-        assert np.abs(decoded[finite] - x[finite]).max() < 0.5 * x[finite].std()
+        assert np.sqrt(np.square(decoded[finite] - x[finite]).mean()) < 0.3 * x[finite].std()
     extent = float(x[finite].max() - x[finite].min())
     assert np.abs(decoded[finite] - x[finite]).max() <= 1e-3 * extent
 
@@ -164,6 +164,7 @@ def test_gaps_are_kept_in_both_kinds(codec) -> None:
 def test_range_is_that_of_the_whole_field(codec) -> None:
     x = np.zeros((1, 8, 16), np.float32)
     x[0, :, :8] = np.random.default_rng(0).random((8, 8))
+    x[0, 0, 0] = 0
     x[0, :, 8:] = 1000
     data = in_blocks(codec, x, block=8, relative_error=1e-3)
     assert inspect(data).parameters["max_error"] == pytest.approx(1.0)
