@@ -21,7 +21,7 @@ def test_a_killed_worker_loses_nothing() -> None:
     """In a process of its own, because a cluster starts threads and processes."""
     pytest.importorskip("distributed")
     pytest.importorskip("zarr", minversion="3")
-    command = [sys.executable, "-m", "latentpress.scripts.check_large_field", "--only", "cluster"]
+    command = [sys.executable, "-P", "-m", "latentpress.scripts.check_large_field", "--only", "cluster"]
     found = subprocess.run([*command, "--gib", "0.002", "--chunk", "16"], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "cluster: ok: 81^3" in found.stdout
