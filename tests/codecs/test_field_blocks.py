@@ -41,7 +41,7 @@ HELPER = _load_helper()
 waves = HELPER.waves
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def codec(field_codec) -> FieldCodec:
     return field_codec
 
