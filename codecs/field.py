@@ -184,7 +184,7 @@ class FieldCodec(Codec):
 
     def compress_blocks(
         self,
-        source: ArraySource,
+        source: ArraySource | Tensor,
         target: str | Path | BinaryIO,
         *,
         block: int | tuple[int, ...] | None = None,
@@ -202,8 +202,8 @@ class FieldCodec(Codec):
         that there are no seams and blocks cost no more samples than they have.
 
         Args:
-            source: ``(C, D, H, W)`` or ``(C, H, W)``, float32 or float64: an array, a memory map, a zarr,
-                HDF5 or dask array. It is read once or twice, in parts.
+            source: ``(C, D, H, W)`` or ``(C, H, W)``, float32 or float64: an array or tensor, a memory map,
+                a zarr, HDF5 or dask array. It is read once or twice, in parts.
             target: Path of the stream, which appears when it is complete, or a file.
             block: Sides of a block, multiples of 8; chosen by the number of components if nothing is said.
             ratio: As for :meth:`compress`.
@@ -224,6 +224,8 @@ class FieldCodec(Codec):
         if bounded and (ratio is not None or quality is not None):
             raise TypeError("blocks have a bound, or a ratio and a quality")
         axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
+        if isinstance(source, Tensor):
+            source = source.detach().cpu().numpy()
         writer = BlockWriter(self, source, block, axes, progress or no_progress)
         if not bounded:
             tenths = quality_to_tenths(DEFAULT_QUALITY if quality is None else quality)

@@ -223,12 +223,14 @@ def test_memory_does_not_grow_with_the_field(codec, tmp_path, options) -> None:
     assert peaks[1] < 1.3 * peaks[0]
 
 
-@pytest.mark.parametrize("kind", ["memmap", "big-endian", "zarr", "hdf5", "dask", "xarray"])
+@pytest.mark.parametrize("kind", ["memmap", "tensor", "big-endian", "zarr", "hdf5", "dask", "xarray"])
 def test_sources(codec, tmp_path, kind) -> None:
     x = waves(7, 24, 16, 20)
     if kind == "memmap":
         np.save(tmp_path / "x.npy", x)
         source = np.load(tmp_path / "x.npy", mmap_mode="r")
+    elif kind == "tensor":
+        source = torch.from_numpy(x)
     elif kind == "big-endian":
         source = x.astype(">f4")
     elif kind == "zarr":
