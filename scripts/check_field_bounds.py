@@ -79,7 +79,7 @@ def make_trial(random: np.random.Generator) -> Trial:
     shape = (int(random.integers(1, 6)), *(int(n) for n in random.integers(1, _LONGEST + 1, axes)))
     if random.random() < 0.05:
         shape = (1,) * len(shape)
-    field = KINDS[kind](random, shape).astype(random.choice([np.float32, np.float64]))
+    field = KINDS[kind](random, shape).astype(str(random.choice(["float32", "float64"])))
     if random.random() < 0.3:
         kind += ", gaps"
         for value in (np.nan, np.inf, -np.inf):

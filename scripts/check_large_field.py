@@ -110,7 +110,8 @@ def check_cluster(folder: Path, side: int, chunk: int, workers: int) -> Outcome:
 
     field = MadeField(side)
     path = folder / "field.zarr"
-    store = zarr.create_array(
+    # For dask, anything that takes slices.
+    store: Any = zarr.create_array(
         path,
         shape=field.shape[1:],
         chunks=(chunk,) * 3,
