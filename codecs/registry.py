@@ -31,7 +31,7 @@ _FAMILIES = {
     "image": _IMAGE,
     "image-max": _IMAGE,
     "field": Family(
-        CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_payload:describe"
+        CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_description:describe"
     ),
     "index": Family(
         CodecId.INDEX, "latentpress.codecs.index:IndexCodec", "latentpress.codecs.index_payload:describe"

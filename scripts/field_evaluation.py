@@ -31,6 +31,9 @@ _TRIALS = 14
 _CLOSE_ENOUGH = 0.01
 """Relative difference in bytes at which the search for a peer's setting ends."""
 
+_FAR_OFF = 1.25
+"""A ratio that misses what was asked for by more than this factor is not compared."""
+
 _SWEPT_QUALITIES = (0.0, 25.0, 50.0, 75.0, 100.0)
 _SWEPT_SETTINGS = 8
 _SWEPT_RATIOS = (8.0, 8192.0)
@@ -142,7 +145,11 @@ def compare(
             rows += evaluate_codec(codec, subject, ratio)
         except ValueError as error:
             note(f"{OWN_NAME} at a ratio of {ratio:g}: {error}")
-        rows += [evaluate_peer(peer, subject, ratio) for peer in subject.peers]
+        for row in (evaluate_peer(peer, subject, ratio) for peer in subject.peers):
+            if abs(math.log(row.ratio / ratio)) > math.log(_FAR_OFF):
+                note(f"{row.codec} does not reach a ratio of {ratio:g}, the nearest is {row.ratio:.0f}")
+            else:
+                rows.append(row)
     return rows
 
 
@@ -207,7 +214,6 @@ def curves(codec: FieldCodec, subject: Subject) -> list[Point]:
     for peer in subject.peers:
         low, high = peer.settings
         scale = math.sqrt(subject.true.square) if _is_step(peer) else 1.0
-        # A byte ratio of eight needs about a hundredth of the largest setting that is tried.
         for setting in np.geomspace(max(low, high / 3e4), high, 3 * _SWEPT_SETTINGS):
             data = peer.encode(subject.field, scale * float(setting))
             ratio = subject.field.nbytes / len(data)

@@ -22,6 +22,7 @@ OWN_COLOURS = ("#be123c", "#f97316", "#7f1d1d")
 COLOURS = ("#1d4ed8", "#0f766e", "#7c3aed", "#b45309", "#0891b2", "#64748b", "#94a3b8")
 
 _DPI = 130
+_SLICE_COLUMNS = 6
 
 
 def figures(subject: Subject, rows: Sequence[Row], points: Sequence[Point], title: str) -> dict[str, bytes]:
@@ -109,6 +110,7 @@ def _spectra(subject: Subject, rows: Sequence[Row], title: str) -> bytes:
         right.semilogy(centres, _positive(found.transverse), **looks[row.codec])
     left.set_ylim(float(true.spectrum[1:].max()) * 1e-9, float(true.spectrum.max()) * 3)
     left.set_xlabel("wave number (of a box of 128 points)")
+    left.xaxis.set_minor_formatter("")
     left.set_ylabel("energy")
     left.legend(frameon=False, fontsize=8)
     for axes, kind in ((middle, "longitudinal"), (right, "transverse")):
@@ -152,23 +154,32 @@ def _invariants(subject: Subject, rows: Sequence[Row], title: str) -> bytes:
 
 
 def _slices(subject: Subject, rows: Sequence[Row], title: str) -> bytes:
-    """One component in the middle plane, and what is missing."""
+    """One component in the middle plane, and below each what is missing."""
     depth = subject.field.shape[1] // 2
     true = subject.field[0, depth]
     limit = float(np.abs(true).max())
-    panels = [("truth", true)]
-    panels += [(f"{row.codec}\nNRMSE {row.measures.nrmse:.4f}", row.decoded[0, depth]) for row in rows]
-    figure, grid = _panels(2 * len(panels) - 1)
-    shown = [(name, values, limit, "RdBu_r") for name, values in panels]
-    shown += [
-        (f"error of {name.splitlines()[0]}, x 4", 4 * (values - true), limit, "PuOr")
-        for name, values in panels[1:]
+    planes = [row.decoded[0, depth] for row in rows]
+    typical = float(np.median([np.abs(plane - true).mean() for plane in planes]))
+    factor = 2.0 ** max(0, math.floor(math.log2(limit / max(4 * typical, 1e-30))))
+    pairs: list[tuple[str, NDArray[Any], NDArray[Any] | None]] = [("truth", true, None)]
+    pairs += [
+        (f"{row.codec}\nNRMSE {row.measures.nrmse:.4f}", plane, factor * (plane - true))
+        for row, plane in zip(rows, planes, strict=True)
     ]
-    for axes, (name, values, most, colours) in zip(grid, shown, strict=False):
-        axes.imshow(values, vmin=-most, vmax=most, cmap=colours, interpolation="nearest")
-        axes.set_title(name, fontsize=8)
-        axes.set_xticks([])
-        axes.set_yticks([])
+    columns = min(len(pairs), _SLICE_COLUMNS)
+    lines = math.ceil(len(pairs) / columns)
+    figure = _figure(2.9 * columns, 6.0 * lines + 0.4)
+    grid = figure.subplots(2 * lines, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for number, (name, plane, error) in enumerate(pairs):
+        line, column = divmod(number, columns)
+        shown = [(name, plane, "RdBu_r")]
+        if error is not None:
+            shown.append((f"error x {factor:g}", error, "PuOr"))
+        for axes, (text, values, colours) in zip(grid[2 * line : 2 * line + 2, column], shown, strict=False):
+            axes.imshow(values, vmin=-limit, vmax=limit, cmap=colours, interpolation="nearest")
+            axes.set_title(text, fontsize=9)
     return _png(figure, title)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -18,7 +19,8 @@ Field = NDArray[np.float32]
 Modes = NDArray[Any]
 
 _WAVELET = "bior4.4"
-_MOST_LEVELS = 4
+_COARSEST = 4
+"""Side of the coarsest band at least, in points."""
 
 
 class Peer(NamedTuple):
@@ -142,8 +144,11 @@ def sperr(threads: int) -> Peer:
 def _wavelet_transform(values: NDArray[Any]) -> list[Any]:
     import pywt
 
-    levels = min(_MOST_LEVELS, max(1, pywt.dwtn_max_level(values.shape, _WAVELET)))
-    found: list[Any] = pywt.wavedecn(values, _WAVELET, mode="periodization", level=levels)
+    levels = max(1, (min(values.shape) // _COARSEST).bit_length() - 1)
+    with warnings.catch_warnings():
+        # It says that all coefficients feel the border, which continues periodically here.
+        warnings.simplefilter("ignore", UserWarning)
+        found: list[Any] = pywt.wavedecn(values, _WAVELET, mode="periodization", level=levels)
     return found
 
 

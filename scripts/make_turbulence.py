@@ -21,9 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from latentpress.scripts.text_table import format_table
+from latentpress.scripts.turbulence_store import write_store
 from latentpress.train.data.turbulence import Snapshots, simulate, time_steps
 from latentpress.train.metrics.turbulence import (
     FlowStatistics,
@@ -115,36 +114,6 @@ def table(checked: Sequence[Checked]) -> str:
         for one in checked
     ]
     return format_table(HEAD, rows, left=())
-
-
-def write_store(path: str, snapshots: Snapshots, spacing: float, attributes: dict[str, Any]) -> None:
-    """Writes snapshots as a zarr group of format 3 that xarray opens; a snapshot is a chunk.
-
-    Args:
-        path: Of the store, which must not exist.
-        snapshots: Of :func:`simulate`.
-        spacing: Time between them.
-        attributes: Of the group.
-    """
-    import zarr
-
-    group = zarr.open_group(path, mode="w-", zarr_format=3)
-    group.attrs.update(attributes)
-    count = len(snapshots.velocity)
-    arrays = {
-        "velocity": (snapshots.velocity.transpose(0, 1), ("box", "time", "component", "x", "y", "z")),
-        "viscosity": (snapshots.viscosity, ("box",)),
-        "time": (np.arange(count) * spacing, ("time",)),
-    }
-    if snapshots.scalar is not None:
-        arrays["scalar"] = (snapshots.scalar.transpose(0, 1), ("box", "time", "x", "y", "z"))
-    for name, (values, dimensions) in arrays.items():
-        content = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
-        leading = sum(axis in ("box", "time") for axis in dimensions)
-        chunks = (1,) * leading + content.shape[leading:] if content.ndim > 2 else content.shape
-        group.create_array(
-            name, shape=content.shape, dtype=content.dtype, chunks=chunks, dimension_names=dimensions
-        )[:] = content
 
 
 def main(args: Sequence[str] | None = None) -> int:

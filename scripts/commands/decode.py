@@ -17,6 +17,7 @@ from latentpress.scripts.codec_access import (
     region,
 )
 from latentpress.scripts.failures import run_each, warn
+from latentpress.scripts.field_files import add_decode_arguments, decode_field
 from latentpress.scripts.file_io import (
     STANDARD,
     Task,
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-pixels", type=positive_int, metavar="N", help="refuse larger pictures before decoding them"
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_decode_arguments(parser.add_argument_group("of fields"))
     add_batch_arguments(parser)
     add_machine_arguments(parser)
 
@@ -110,9 +112,15 @@ def run(args: argparse.Namespace) -> int:
 def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace) -> None:
     import latentpress
     from latentpress.codecs import read_metadata
+    from latentpress.codecs.field_description import inspect_blocks
     from latentpress.scripts.pictures import format_of, picture_file
     from latentpress.scripts.shape_files import WRITTEN, decode_shape
 
+    blocks = None if task.source == STANDARD else inspect_blocks(task.source)
+    if blocks is not None:
+        # Maybe too large to be read at once.
+        decode_field(task, shelf.get(blocks), args)
+        return
     data = read_bytes(task.source)
     limits = (
         latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
@@ -120,7 +128,7 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
     # Without repair, what is wrong with a file is said right here.
     header = latentpress.inspect(data, limits) if not args.repair or _is_whole(data, limits) else None
     if header is not None and header.codec == "field":
-        _decode_field(task, data, shelf.get(header), args)
+        decode_field(task, shelf.get(header), args)
         return
     if header is not None and header.codec == "shape":
         if args.output is None and task.target != STANDARD:
@@ -178,20 +186,6 @@ def _decode_bands(
         warn(str(task), note)
     write_bytes(task.target, file.data, args.force)
     return picture.shape[1:]
-
-
-def _decode_field(task: Task, data: bytes, codec: Codec, args: argparse.Namespace) -> None:
-    from latentpress.scripts.fields import field_bytes
-
-    if task.target != STANDARD and args.output is None:
-        task = task._replace(target=str(Path(task.target).with_suffix(".npy")))
-        check_target(task, args.force)
-    start = time.perf_counter()
-    with progress_bar(str(task)) as progress:
-        values = codec.decompress(data, progress=progress).numpy()
-    seconds = time.perf_counter() - start
-    write_bytes(task.target, field_bytes(values), args.force)
-    print_result(task, f"{' x '.join(map(str, values.shape))} {values.dtype}  {seconds:.2f} s")
 
 
 def _is_whole(data: bytes, limits: Limits) -> bool:

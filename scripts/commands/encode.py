@@ -20,7 +20,8 @@ from latentpress.scripts.codec_access import (
     tile_size,
 )
 from latentpress.scripts.failures import run_each, warn
-from latentpress.scripts.fields import is_field, read_field
+from latentpress.scripts.field_files import add_encode_arguments, encode_field
+from latentpress.scripts.fields import add_selection_arguments, is_field
 from latentpress.scripts.file_io import (
     STANDARD,
     Task,
@@ -69,9 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="E",
         help="the same over the field's range",
     )
-    parser.add_argument("--ratio", type=positive_int, metavar="R", help="of a field: 8, 64 or 512")
-    parser.add_argument("--periodic", action="store_true", help="a field continues at its far ends")
-    parser.add_argument("--variable", metavar="NAME", help="which array of a .h5, .zarr or .nc file")
     parser.add_argument(
         "--codec",
         help="weights, by name or .safetensors path (default: image, field or shape, as the file is)",
@@ -98,6 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    fields = parser.add_argument_group("of fields")
+    add_encode_arguments(fields)
+    add_selection_arguments(fields)
     add_batch_arguments(parser)
     add_machine_arguments(parser)
 
@@ -205,24 +206,4 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     print_result(task, f"{len(data)} bytes  {bpp:.4f} bpp  {seconds:.2f} s")
 
 
-def _encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
-    import torch
-
-    options = {
-        "quality": args.quality,
-        "target_bytes": args.bytes,
-        "max_error": args.max_error,
-        "relative_error": args.relative_error,
-        "ratio": args.ratio,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
-    field = torch.from_numpy(read_field(task.source, args.variable))
-    start = time.perf_counter()
-    with progress_bar(str(task)) as progress:
-        data = codec.compress(field, periodic=args.periodic, progress=progress, **options)
-    seconds = time.perf_counter() - start
-    write_bytes(task.target, data, args.force)
-    print_result(task, f"{len(data)} bytes  ratio {field.nbytes / len(data):.1f}  {seconds:.2f} s")
-
-
-_ENCODERS = {"image": _encode, "field": _encode_field, "shape": encode_shape}
+_ENCODERS = {"image": _encode, "field": encode_field, "shape": encode_shape}

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
-import json
-import math
-import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from latentpress.scripts.failures import warn
 from latentpress.scripts.file_io import write_bytes
 
 if TYPE_CHECKING:
     from latentpress.codecs.field import FieldCodec
-
-REPORTED_PACKAGES = ("latentpress", "torch", "numpy", "constriction", "imagecodecs", "pysz", "PyWavelets")
 
 
 def run(args: argparse.Namespace, codec: FieldCodec) -> int:
@@ -33,9 +26,8 @@ def run(args: argparse.Namespace, codec: FieldCodec) -> int:
     Raises:
         ValueError: The file holds no velocity field.
     """
-    import torch
-
     from latentpress.scripts.field_evaluation import Subject, compare, crossover, curves, table
+    from latentpress.scripts.field_report import report_bytes
     from latentpress.scripts.fields import read_field
 
     field = read_field(args.data, args.variable, args.index)
@@ -53,17 +45,10 @@ def run(args: argparse.Namespace, codec: FieldCodec) -> int:
         print(f"a smaller error than every installed codec: {where}")
     report = {
         "command": args.command,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "codec": args.codec,
-        "fingerprint": fingerprint,
         "field": name,
         "shape": list(field.shape),
         "periodic": args.periodic,
-        "device": args.device,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": _versions(),
         "truth": truth._asdict(),
         "rows": [row.as_json() for row in rows],
         "curves": [point._asdict() for point in points],
@@ -71,7 +56,7 @@ def run(args: argparse.Namespace, codec: FieldCodec) -> int:
     }
     out = Path(args.out)
     written = [out / f"{name}.json"]
-    write_bytes(str(written[0]), (json.dumps(_finite(report), indent=1) + "\n").encode(), force=True)
+    write_bytes(str(written[0]), report_bytes(report, fingerprint, str(codec.device)), force=True)
     if args.figures:
         from latentpress.scripts.field_figures import figures
 
@@ -80,22 +65,3 @@ def run(args: argparse.Namespace, codec: FieldCodec) -> int:
             write_bytes(str(written[-1]), picture, force=True)
     print(f"written: {', '.join(map(str, written))}")
     return 0
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in REPORTED_PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _finite(value: Any) -> Any:
-    """JSON has neither infinity nor NaN: they become null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

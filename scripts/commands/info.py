@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.failures import run_each
-from latentpress.scripts.file_io import read_bytes
+from latentpress.scripts.file_io import STANDARD, read_bytes
 
 if TYPE_CHECKING:
     from latentpress import Header
@@ -35,12 +35,17 @@ def run(args: argparse.Namespace) -> int:
     """
     import latentpress
     import latentpress.codecs
+    from latentpress.codecs.field_description import inspect_blocks
     from latentpress.scripts.metadata_text import metadata_lines
 
     def show(path: str) -> None:
-        data = read_bytes(path)
-        header = latentpress.inspect(data)
-        metadata = metadata_lines(latentpress.codecs.read_metadata(data))
+        # Of a field in blocks, which may be of any size, only the beginning is read.
+        header = None if path == STANDARD else inspect_blocks(path)
+        metadata: dict[str, str] = {}
+        if header is None:
+            data = read_bytes(path)
+            header = latentpress.inspect(data)
+            metadata = dict(metadata_lines(latentpress.codecs.read_metadata(data)))
         print(as_json(path, header, metadata) if args.json else as_text(path, header, metadata))
 
     return run_each(args.files, show, debug=args.debug)
