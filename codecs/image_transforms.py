@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from latentpress.codecs.image_tiles import Region
 from latentpress.codecs.latent_refinement import Latents
 from latentpress.codecs.network_loading import build_network, fill_network
+from latentpress.codecs.tamed_analysis import tamed_analysis
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.image.families import build_from_config
@@ -77,9 +78,13 @@ class ImageTransforms:
         """
         height, width = pictures.shape[2:]
         padded = F.pad(pictures, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
-        padded = padded.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous()
         gain: Tensor = self.network.gain(quality)[:, None, None, :]
-        return self._apply(self.network.analysis, padded, quality) * gain
+        y = tamed_analysis(
+            padded.expand(-1, 3, -1, -1),
+            lambda x: self._apply(self.network.analysis, x.permute(0, 2, 3, 1).contiguous(), quality),
+            lambda y: self._apply(self.network.hyper_analysis, y * gain, quality),
+        )
+        return y * gain
 
     @torch.inference_mode()
     def with_side_information(self, y: Tensor, quality: Tensor) -> Latents:
