@@ -105,7 +105,8 @@ def training_flags(config: str, asked: list[str]) -> list[str]:
     elif family == "field":
         small = loaded("train/test_field_training.py").flags(stage, place)
         if stage.endswith("realistic"):
-            small += ["--model.init_args.discriminator_channels=2", "--trainer.max_steps=4"]
+            small += ["--model.init_args.discriminator_channels=2", "--model.init_args.crop_size=32"]
+            small.append("--trainer.max_steps=4")
     else:
         shapes = loaded("train/test_shape_stages.py")
         shapes.collection(Path("runs/shape/meshes.npz"))
