@@ -84,7 +84,7 @@ class IndexBooksTraining(RecordedTraining):
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
-        pattern: float = 0.2,
+        pattern: float = 0.0,
         compile_network: bool = True,
         init_from: str | None = None,
     ) -> None:

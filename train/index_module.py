@@ -101,7 +101,7 @@ class IndexTraining(RecordedTraining):
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
-        pattern: float = 0.2,
+        pattern: float = 0.0,
         weight_decay: float = 0.0,
         compile_network: bool = True,
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),

@@ -58,7 +58,7 @@ class ReconstructionLoss(nn.Module):
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
-        pattern: float = 0.2,
+        pattern: float = 0.0,
     ) -> None:
         super().__init__()
         self.weights = (absolute_error, squared_error, dissimilarity, wasserstein, pattern)
