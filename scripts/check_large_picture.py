@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", default="image", help="shipped name or path of a weight file")
     parser.add_argument("--width", type=positive_int, default=20000)
     parser.add_argument("--height", type=positive_int, default=15000)
+    parser.add_argument("--tile-size", type=positive_int, help="default: that of large pictures")
     parser.add_argument("--quality", type=quality, default=50.0)
     parser.add_argument("--threads", type=positive_int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--seed", type=int, default=0)
@@ -107,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{options.width} x {options.height} pixels, {photo.stat().st_size} bytes of PNG", flush=True)
     common = ["--threads", str(options.threads), "--codec", options.weights, "--force"]
     rate = ["--quality", f"{options.quality:g}"]
+    if options.tile_size:
+        rate += ["--tile-size", str(options.tile_size)]
     encoding = _run("encode", str(photo), "-o", str(packed), *rate, *common)
     bpp = packed.stat().st_size * 8 / pixels
     print(f"encode: {_facts(encoding)}, {packed.stat().st_size} bytes, {bpp:.3f} bpp", flush=True)
