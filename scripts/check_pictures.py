@@ -9,8 +9,9 @@ Each file is read, compressed, decoded and written as PNG, which is read once mo
 
 A row says how many bits and channels came back, the PSNR of the colour that can be seen and the largest error
 of alpha in 255ths; what became of colour profile, EXIF and XMP, which have to be the same byte for byte
-(``-`` if there are none); and with which orientation the file was stored. A picture that cannot be taken has
-the sentence with which it is refused. The exit code is 1 if anything was lost without a word.
+(``-`` if there are none); and with which orientation the file was stored. Below the table is what was said of
+files that are not ``ok``: a note on what was lost, or the sentence with which one was refused. The exit code
+is 1 if anything was lost without a word.
 """
 
 from __future__ import annotations
@@ -126,6 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files = ((str(path.relative_to(args.folder)), path.read_bytes()) for path in paths)
     trips = [round_trip(name, data, codec, args.quality) for name, data in files]
     print(format_table(_HEAD, [_row(trip) for trip in trips], _LEFT))
+    print()
+    for trip in trips:
+        if trip.result != "ok":
+            print(f"{trip.name}: {trip.result.removeprefix('refused: ')}")
     wrong = [trip for trip in trips if trip.faults]
     refused = sum(not trip.came_back for trip in trips)
     print(f"\n{len(trips)} files, {refused} refused, {len(wrong)} with a fault")
@@ -246,8 +251,16 @@ def _row(trip: RoundTrip) -> list[str]:
         "" if trip.alpha_error is None else f"{trip.alpha_error:.1f}",
         *trip.blocks,
         "" if trip.orientation == 1 else str(trip.orientation),
-        trip.result,
+        _verdict(trip),
     ]
+
+
+def _verdict(trip: RoundTrip) -> str:
+    if trip.faults:
+        return "FAULT"
+    if not trip.came_back:
+        return "refused"
+    return "ok" if trip.result == "ok" else "note"
 
 
 if __name__ == "__main__":
