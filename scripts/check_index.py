@@ -19,7 +19,7 @@ import torch
 import latentpress
 from latentpress.codecs.index import IndexCodec
 from latentpress.codecs.index_payload import split_packets
-from latentpress.models.index.prior import UNKNOWN, GrainIndexes
+from latentpress.models.index.prior import Belief, GrainBeliefs
 from latentpress.scripts.codec_access import positive_int
 from latentpress.scripts.failures import exit_code, report
 from latentpress.scripts.pictures import read_flat_picture
@@ -147,7 +147,7 @@ def _loss(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torc
     decoded = codec.decompress(data)
     assert isinstance(decoded, torch.Tensor)
     predict = codec.coder.predict
-    codec.coder.predict = _zeros  # type: ignore[method-assign]
+    codec.coder.predict = lambda *known: _certain_of_zero(predict(*known))  # type: ignore[method-assign]
     try:
         zeros = codec.decompress(left, repair=True)
     finally:
@@ -161,9 +161,15 @@ def _loss(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torc
     return Loss(found, repaired.report.lost_packets == tuple(lost))
 
 
-def _zeros(grains: object, book: int, indexes: GrainIndexes) -> GrainIndexes:
+def _certain_of_zero(beliefs: GrainBeliefs) -> GrainBeliefs:
     """Zero in place of every unknown index."""
-    return GrainIndexes(*(torch.where(index == UNKNOWN, 0, index) for index in indexes))
+
+    def certain(belief: Belief) -> Belief:
+        probabilities = torch.zeros_like(belief.probabilities)
+        probabilities[:, 0] = 1
+        return Belief(belief.lost, probabilities)
+
+    return GrainBeliefs(*map(certain, beliefs))
 
 
 def _measured(measure: Measure, x: torch.Tensor, y: torch.Tensor) -> float:
