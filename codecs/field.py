@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,6 +23,7 @@ from latentpress.codecs.bitstream import (
     UnknownModel,
     read_container,
 )
+from latentpress.codecs.field_blocks import BlocksHeader, is_in_blocks
 from latentpress.codecs.field_encoding import (
     ANY_MODEL,
     DEFAULT_QUALITY,
@@ -28,15 +31,13 @@ from latentpress.codecs.field_encoding import (
     decode_payload,
     packed,
 )
+from latentpress.codecs.field_file import FieldFile
+from latentpress.codecs.field_input import bound_of, checked_bound, checked_field
 from latentpress.codecs.field_networks import Decoder, RatioModel, load_ratio, with_prefix
-from latentpress.codecs.field_payload import (
-    DTYPES,
-    GROUP,
-    FieldHeader,
-    Mode,
-    read_field_header,
-)
+from latentpress.codecs.field_payload import GROUP, FieldHeader, Mode, read_field_header
+from latentpress.codecs.field_quality import FlowCritic
 from latentpress.codecs.field_time import between
+from latentpress.codecs.field_writer import ArraySource, BlockWriter, Coding
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.volume_coder import Axes
 from latentpress.codecs.weights import WeightFile
@@ -76,6 +77,7 @@ class FieldCodec(Codec):
         self.device = torch.device(device)
         self.fingerprint = ANY_MODEL
         self._models: dict[int, RatioModel] = {}
+        self._critic_weights: tuple[int, dict[str, NDArray[Any]]] | None = None
         self.ratios: tuple[int, ...] = ()
         if weights is not None:
             self._load(weights)
@@ -92,12 +94,26 @@ class FieldCodec(Codec):
             for ratio, config in weights.config["networks"].items()
         }
         self.ratios = tuple(sorted(self._models))
+        critic = weights.config.get("critic")
+        if critic is not None:
+            self._critic_weights = critic["channels"], with_prefix(weights.tensors, "critic.")
 
     @property
     def has_realistic(self) -> bool:
         """Whether every ratio has a realistic decoder."""
         models = self._models.values()
         return bool(models) and all(model.realistic is not None for model in models)
+
+    @cached_property
+    def critic(self) -> FlowCritic:
+        """Scores velocity fields without their originals; made when it is first asked for.
+
+        Raises:
+            ValueError: The weights have none.
+        """
+        if self._critic_weights is None:
+            raise ValueError("these weights have no critic, so they cannot score fields")
+        return FlowCritic(*self._critic_weights, self.device)
 
     def compress(  # type: ignore[override]
         self,
@@ -129,33 +145,118 @@ class FieldCodec(Codec):
             TypeError: x is of another type, or options exclude each other.
             ValueError: The shape or an option is out of bounds, or the target cannot be met.
         """
-        values, flat = _checked_field(x)
+        values, flat = checked_field(x)
         notify = progress or no_progress
-        if max_error is not None and relative_error is not None:
-            raise TypeError("give max_error or relative_error, not both")
-        bounded = max_error is not None or relative_error is not None
+        bounded = self._check_options(ratio, max_error, relative_error)
         if target_bytes is not None and (bounded or quality is not None):
             raise TypeError("target_bytes stands alone or with ratio")
-        if ratio is not None and ratio not in self.ratios:
-            raise ValueError(
-                f"ratio must be one of {', '.join(map(str, self.ratios)) or 'none'}, got {ratio}"
-            )
-        if not bounded and not self.ratios:
-            raise ValueError("without weights a bound is needed: max_error or relative_error")
         tenths = None if quality is None else quality_to_tenths(quality)
         axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
         job = FieldJob(self, values, flat, axes)
         notify(0.0, "encoding")
         if bounded:
-            best = job.bounded(_bound(values, max_error, relative_error), ratio, tenths)
+            best = job.bounded(bound_of(values, max_error, relative_error), ratio, tenths)
         elif target_bytes is not None:
             best = job.within_bytes(target_bytes, ratio)
         else:
             tenths = round(10 * DEFAULT_QUALITY) if tenths is None else tenths
-            preferred = 64 if 64 in self.ratios else self.ratios[0]
-            best = job.with_network(preferred if ratio is None else ratio, tenths)
+            best = job.with_network(ratio or self._preferred_ratio(), tenths)
         notify(1.0, "done")
         return packed(best)
+
+    def _check_options(
+        self, ratio: int | None, max_error: float | None, relative_error: float | None
+    ) -> bool:
+        """Whether a bound was given; complains about what excludes each other or is not there."""
+        if max_error is not None and relative_error is not None:
+            raise TypeError("give max_error or relative_error, not both")
+        if ratio is not None and ratio not in self.ratios:
+            raise ValueError(
+                f"ratio must be one of {', '.join(map(str, self.ratios)) or 'none'}, got {ratio}"
+            )
+        bounded = max_error is not None or relative_error is not None
+        if not bounded and not self.ratios:
+            raise ValueError("without weights a bound is needed: max_error or relative_error")
+        return bounded
+
+    def _preferred_ratio(self) -> int:
+        return 64 if 64 in self.ratios else self.ratios[0]
+
+    def compress_blocks(
+        self,
+        source: ArraySource | Tensor,
+        target: str | Path | BinaryIO,
+        *,
+        block: int | tuple[int, ...] | None = None,
+        ratio: int | None = None,
+        quality: float | None = None,
+        max_error: float | None = None,
+        relative_error: float | None = None,
+        periodic: bool | Axes = False,
+        progress: Progress | None = None,
+    ) -> int:
+        """Compresses a field that need not fit into memory, block by block, to one stream.
+
+        With a bound every block is a field of its own. Without one all blocks share a network: each is
+        analysed with a halo of samples around it, and the decoder synthesises it with a halo of latents, so
+        that there are no seams and blocks cost no more samples than they have.
+
+        Args:
+            source: ``(C, D, H, W)`` or ``(C, H, W)``, float32 or float64: an array or tensor, a memory map,
+                a zarr, HDF5 or dask array. It is read once or twice, in parts.
+            target: Path of the stream, which appears when it is complete, or a file.
+            block: Sides of a block, multiples of 8; chosen by the number of components if nothing is said.
+            ratio: As for :meth:`compress`.
+            quality: As for :meth:`compress`.
+            max_error: As for :meth:`compress`.
+            relative_error: As for :meth:`compress`, of the range of the whole field.
+            periodic: As for :meth:`compress`; ignored under a bound.
+            progress: Called with the fraction done and the stage.
+
+        Returns:
+            Bytes of the stream.
+
+        Raises:
+            TypeError: The source is of another type, or options exclude each other.
+            ValueError: The shape or an option is out of bounds.
+        """
+        bounded = self._check_options(ratio, max_error, relative_error)
+        if bounded and (ratio is not None or quality is not None):
+            raise TypeError("blocks have a bound, or a ratio and a quality")
+        axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
+        if isinstance(source, Tensor):
+            source = source.detach().cpu().numpy()
+        writer = BlockWriter(self, source, block, axes, progress or no_progress)
+        if not bounded:
+            tenths = quality_to_tenths(DEFAULT_QUALITY if quality is None else quality)
+            chosen = ratio or self._preferred_ratio()
+            return writer.write(target, Coding(None, (chosen, tenths)), writer.statistics())
+        if max_error is not None:
+            bound = checked_bound("max_error", max_error)
+        else:
+            extent = writer.statistics().range
+            bound = checked_bound("relative_error", relative_error) * extent
+        return writer.write(target, Coding(bound if math.isfinite(bound) else 0.0, None), None)
+
+    def open(
+        self,
+        source: str | Path | BinaryIO,
+        *,
+        decoder: Decoder = "faithful",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> FieldFile:
+        """Opens a stream of :meth:`compress_blocks` without decoding it, see :class:`FieldFile`.
+
+        Args:
+            source: Path of the stream, or a file that can be sought in.
+            decoder: As for :meth:`decompress`.
+            limits: Caps on a block, and on what one reading returns.
+
+        Raises:
+            StreamError: The file is no stream of a field in blocks.
+            ValueError: The decoder is unknown or not in the weights.
+        """
+        return FieldFile(self, source, _checked_decoder(decoder), limits)
 
     def decompress(
         self,
@@ -172,7 +273,8 @@ class FieldCodec(Codec):
             data: A stream of this codec and these weights, or one that needs no network.
             decoder: ``faithful`` has the smaller error, ``realistic`` restores small scales. Streams
                 with a bound are decoded faithfully.
-            divergence_free: Remove the divergence of a periodic velocity field of three components.
+            divergence_free: Remove the divergence of a velocity field of three components, see
+                :func:`latentpress.models.field.projection.solenoidal`.
             limits: Caps, checked before anything is allocated.
             progress: Called with the fraction done and the stage.
 
@@ -188,11 +290,9 @@ class FieldCodec(Codec):
         notify(0.0, "decoding")
         values, header = self._decoded(data, limits, decoder)
         if divergence_free:
-            if header.shape[0] != GROUP or not all(header.periodic) or header.bound is not None:
-                raise ValueError(
-                    "only a periodic field of three components, without a bound, is made divergence-free"
-                )
-            values = solenoidal(torch.from_numpy(values)).numpy()
+            if header.shape[0] != GROUP or header.bound is not None:
+                raise ValueError("only a field of three components, without a bound, is made divergence-free")
+            values = solenoidal(torch.from_numpy(values), header.periodic).numpy()
         notify(1.0, "done")
         return torch.from_numpy(values[:, 0] if header.flat else values)
 
@@ -202,6 +302,10 @@ class FieldCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
+        if is_in_blocks(read_container(data, limits).payload):
+            with self.open(io.BytesIO(data), limits=limits) as field:
+                field.verify()
+            return
         self._decoded(data, limits, "faithful")
 
     def coarse(self, data: bytes, factor: int, *, limits: Limits = DEFAULT_LIMITS) -> Tensor:
@@ -244,12 +348,37 @@ class FieldCodec(Codec):
         fields = [torch.from_numpy(values[:, 0] if header.flat else values) for values in (a, b)]
         return between(fields[0], fields[1], t, all(header.periodic))
 
-    def _decoded(self, data: bytes, limits: Limits, decoder: Decoder) -> tuple[NDArray[Any], FieldHeader]:
-        if decoder not in ("faithful", "realistic"):
-            raise ValueError(f"decoder must be faithful or realistic, got {decoder!r}")
+    def quality_score(
+        self, data: bytes, *, decoder: Decoder = "faithful", limits: Limits = DEFAULT_LIMITS
+    ) -> float:
+        """How close a decoded flow is to its original, judged without it.
+
+        Args:
+            data: Stream of a velocity field of three components and dimensions.
+            decoder: As for :meth:`decompress`; its fields are scored.
+            limits: Caps, checked before anything is allocated.
+
+        Returns:
+            The critic's estimate of ``-log10(NRMSE)``: higher is better. It knows turbulence, and nothing of
+            other fields.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+            ValueError: The weights have no critic, or the field is none that it scores.
+        """
+        return self.critic.score(self.decompress(data, decoder=decoder, limits=limits))
+
+    def _decoded(
+        self, data: bytes, limits: Limits, decoder: Decoder
+    ) -> tuple[NDArray[Any], FieldHeader | BlocksHeader]:
+        _checked_decoder(decoder)
         container = read_container(data, limits)
         if container.codec_id != CodecId.FIELD:
             raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not field")
+        if is_in_blocks(container.payload):
+            with self.open(io.BytesIO(data), decoder=decoder, limits=limits) as field:
+                values = field[...]
+                return (values[:, None] if field.header.flat else values), field.header
         header, offset = read_field_header(container.payload, limits)
         expected = self.fingerprint if header.mode == Mode.NETWORK else ANY_MODEL
         if container.fingerprint != expected:
@@ -270,31 +399,7 @@ class FieldCodec(Codec):
         return self._models[ratio]
 
 
-def _checked_field(x: NDArray[Any] | Tensor) -> tuple[NDArray[Any], bool]:
-    """The values as ``(C, D, H, W)``, and whether the field has two dimensions."""
-    if isinstance(x, Tensor):
-        x = x.detach().cpu().numpy() if x.dtype in (torch.float32, torch.float64) else x
-    if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
-        came = getattr(x, "dtype", type(x).__name__)
-        raise TypeError(
-            f"expected a float32 or float64 array or tensor (C, D, H, W) or (C, H, W), got {came}"
-        )
-    if x.ndim not in (3, 4) or 0 in x.shape:
-        raise ValueError(f"expected a field of shape (C, D, H, W) or (C, H, W), got {x.shape}")
-    flat = x.ndim == 3
-    x = x.astype(DTYPES[x.dtype == np.float64][1:])
-    return (x[:, None] if flat else x), flat
-
-
-def _bound(values: NDArray[Any], max_error: float | None, relative_error: float | None) -> float:
-    name, given = ("max_error", max_error) if max_error is not None else ("relative_error", relative_error)
-    if given is None or not 0 <= given < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {given}")
-    if max_error is not None:
-        return float(max_error)
-    finite = values[np.isfinite(values)].astype(np.float64)
-    if not finite.size:
-        return 0.0
-    with np.errstate(over="ignore"):
-        bound = float(given) * float(finite.max() - finite.min())
-    return bound if math.isfinite(bound) else 0.0
+def _checked_decoder(decoder: Decoder) -> Decoder:
+    if decoder not in ("faithful", "realistic"):
+        raise ValueError(f"decoder must be faithful or realistic, got {decoder!r}")
+    return decoder

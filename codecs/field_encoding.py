@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from latentpress.codecs.bitstream import CodecId, CorruptStream, SectionType, TruncatedStream, write_container
+from latentpress.codecs.bitstream import (
+    CodecId,
+    CorruptStream,
+    Limits,
+    SectionType,
+    TruncatedStream,
+    write_container,
+)
 from latentpress.codecs.bounded_residual import decode_residual, encode_residual
 from latentpress.codecs.field_exact import (
     Exceptions,
@@ -31,6 +38,7 @@ from latentpress.codecs.field_payload import (
     FieldHeader,
     Mode,
     join_parts,
+    read_field_header,
     split_parts,
 )
 from latentpress.codecs.rate_control import QualitySearch, quality_to_tenths
@@ -123,13 +131,21 @@ class FieldJob:
         return Candidate(header.to_bytes() + join_parts(parts), self.codec.fingerprint)
 
     def within_bytes(self, limit: int, ratio: int | None) -> Candidate:
-        """The best network stream of at most ``limit`` bytes."""
+        """The network stream of at most ``limit`` bytes with the least error."""
+        found = []
         for tried in (ratio,) if ratio is not None else self.codec.ratios:
             trial = partial(self.with_network, tried)
-            found = QualitySearch(trial, lambda c: len(packed(c)), QUALITY_TENTHS_MAX).at_most(limit)
-            if found is not None:
-                return found
-        raise ValueError(f"{limit} bytes cannot be met: quality 0 of the largest ratio needs more")
+            best = QualitySearch(trial, lambda c: len(packed(c)), QUALITY_TENTHS_MAX).at_most(limit)
+            if best is not None:
+                found.append(best)
+        if not found:
+            raise ValueError(f"{limit} bytes cannot be met: quality 0 of the largest ratio needs more")
+        return found[0] if len(found) == 1 else min(found, key=self._squared_error)
+
+    def _squared_error(self, candidate: Candidate) -> float:
+        header, offset = read_field_header(candidate.payload, Limits(max_voxels=self.values.size))
+        error = decode_payload(header, candidate.payload, offset, self.codec).astype(np.float64) - self.exact
+        return float(np.square(error[np.isfinite(self.exact)]).sum())
 
     def bounded(self, bound: float, ratio: int | None, tenths: int | None) -> Candidate:
         """The smallest stream that keeps a bound."""

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentpress.codecs.bitstream import TableSet, TruncatedStream
-from latentpress.codecs.latent_coder import CodedPart
-from latentpress.codecs.network_loading import fill_network
+from latentpress.codecs.byte_weights import from_bytes
+from latentpress.codecs.network_loading import build_network, fill_network
+from latentpress.codecs.symbol_coders import CodedPart
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network
-from latentpress.models.field.transforms import STRIDE, Enhancer
+from latentpress.models.field.transforms import PATCH, STRIDE, Enhancer
 
 INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
 """Parts of a network that decide probability tables, and so run in integers."""
@@ -47,22 +48,25 @@ class RatioModel(NamedTuple):
     realistic: Enhancer | None
     device: torch.device
 
-    @torch.inference_mode()
+    @property
+    def analysis_halo(self) -> int:
+        """Latent positions around a block on whose samples its latents depend."""
+        return _halo(self.network.analysis.enhancer)
+
+    @property
+    def synthesis_halo(self) -> int:
+        """Latent positions around a block on which its samples depend, whichever decoder makes them."""
+        return _halo(self.network.synthesis.enhancer)
+
+    @property
+    def latent_channels(self) -> int:
+        """M."""
+        return self.network.latent_channels
+
     def encode(self, values: NDArray[np.float64], tenths: int, periodic: Axes) -> bytes:
         """Codes three components ``(3, D, H, W)`` of unit variance."""
-        quality, flags = self._operands(tenths, periodic)
-        with _full_precision(self.device):
-            field = torch.from_numpy(values.astype(np.float32)).to(self.device)[None]
-            depth, height, width = (-size % STRIDE for size in field.shape[2:])
-            field = F.pad(field, (0, width, 0, height, 0, depth), mode="replicate").permute(0, 2, 3, 4, 1)
-            network = self.network
-            y = network.analysis(field.contiguous(), quality, flags) * _spread(network.gain(quality))
-            z = network.hyper_analysis(y / _powers(network), quality, flags)
-        with self.coder.axes(periodic):
-            coded = self.coder.encode(y, z, quality)
-        return struct.pack("<I", coded.checksum) + coded.data
+        return self.code(self.analyse(values, tenths, periodic), tenths, periodic)
 
-    @torch.inference_mode()
     def decode(
         self,
         data: bytes,
@@ -72,29 +76,86 @@ class RatioModel(NamedTuple):
         decoder: Decoder,
     ) -> NDArray[np.float32]:
         """Restores three components of unit variance."""
-        if decoder == "realistic" and self.realistic is None:
-            raise ValueError("these weights have no realistic decoder for the ratio of the stream")
+        latent = self.latents(data, latent_shape(shape), tenths, periodic)
+        depth, height, width = shape
+        return self.synthesise(latent, tenths, periodic, decoder)[:, :depth, :height, :width].copy()
+
+    @torch.inference_mode()
+    def analyse(self, values: NDArray[np.float64], tenths: int, periodic: Axes) -> Tensor:
+        """The latent of three components, ``(1, d, h, w, M)``; sides are continued to multiples of 8."""
+        quality, flags = self._operands(tenths, periodic)
+        with _full_precision(self.device):
+            field = torch.from_numpy(values.astype(np.float32)).to(self.device)[None]
+            depth, height, width = (-size % STRIDE for size in field.shape[2:])
+            field = F.pad(field, (0, width, 0, height, 0, depth), mode="replicate").permute(0, 2, 3, 4, 1)
+            y: Tensor = self.network.analysis(field.contiguous(), quality, flags)
+            return y * _spread(self.network.gain(quality))
+
+    @torch.inference_mode()
+    def code(self, y: Tensor, tenths: int, periodic: Axes) -> bytes:
+        """A latent as bytes."""
+        quality, flags = self._operands(tenths, periodic)
+        with _full_precision(self.device):
+            z = self.network.hyper_analysis(y / _powers(self.network), quality, flags)
+        with self.coder.axes(periodic):
+            coded = self.coder.encode(y, z, quality)
+        return struct.pack("<I", coded.checksum) + coded.data
+
+    @torch.inference_mode()
+    def latents(self, data: bytes, shape: tuple[int, int, int], tenths: int, periodic: Axes) -> Tensor:
+        """Inverse of :meth:`code`, scaled back: ``(1, *shape, M)``.
+
+        Raises:
+            StreamError: The bytes are damaged.
+        """
         if len(data) < 4:
             raise TruncatedStream("coded latents end before their checksum does")
-        quality, flags = self._operands(tenths, periodic)
-        latent_shape = tuple(-(-size // STRIDE) for size in shape)
+        quality, _ = self._operands(tenths, periodic)
         with self.coder.axes(periodic):
             (checksum,) = struct.unpack_from("<I", data)
-            y_hat = self.coder.decode_parts([CodedPart(data[4:], checksum)], latent_shape, quality)
+            y_hat = self.coder.decode_parts([CodedPart(data[4:], checksum)], shape, quality)
+        return y_hat / _spread(self.network.gain(quality))
+
+    @torch.inference_mode()
+    def synthesise(
+        self, latent: Tensor, tenths: int, periodic: Axes, decoder: Decoder
+    ) -> NDArray[np.float32]:
+        """Three components from a latent, ``(3, 8 d, 8 h, 8 w)``."""
+        if decoder == "realistic" and self.realistic is None:
+            raise ValueError("these weights have no realistic decoder for the ratio of the stream")
+        quality, flags = self._operands(tenths, periodic)
         with _full_precision(self.device):
             synthesis = self.network.synthesis
-            linear = synthesis.linear(y_hat / _spread(self.network.gain(quality)), flags)
+            linear = synthesis.linear(latent, flags)
             enhancer = synthesis.enhancer
             if decoder == "realistic" and self.realistic is not None:
                 enhancer = self.realistic
             field = enhancer(linear, quality, flags)[0].permute(3, 0, 1, 2)
-        depth, height, width = shape
-        result: NDArray[np.float32] = field[:, :depth, :height, :width].contiguous().cpu().numpy()
+        result: NDArray[np.float32] = field.contiguous().cpu().numpy()
         return result
 
     def _operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
         quality = torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
         return quality, torch.tensor([periodic], device=self.device)
+
+
+def latent_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Positions of the latent of a field.
+
+    Example:
+        >>> latent_shape((1, 16, 17))
+        (1, 2, 3)
+    """
+    d, h, w = (-(-size // STRIDE) for size in shape)
+    return d, h, w
+
+
+def _halo(enhancer: Enhancer) -> int:
+    """Positions that a block of an enhancer and the boundary filter reach, both ways.
+
+    Every block of the enhancer looks one cube further, and the boundary filter half a block.
+    """
+    return -(-(PATCH * len(enhancer.blocks) + STRIDE // 2) // STRIDE)
 
 
 def _spread(vector: Tensor) -> Tensor:
@@ -137,17 +198,18 @@ def load_ratio(
     Raises:
         ValueError: The arrays do not fit the configuration.
     """
-    network = build_field_network(**config)
+    faithful = {k: v for k, v in tensors.items() if not k.startswith("realistic.")}
+    network = build_network(lambda: build_field_network(**config), config, faithful)
     hyper_channels = network.hyper_analysis.head.out_features
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
     realistic_state = with_prefix(tensors, "realistic.")
-    fill_network(network, {k: v for k, v in tensors.items() if not k.startswith("realistic.")})
+    fill_network(network, faithful)
     realistic: Enhancer | None = None
     if realistic_state:
         enhancer = network.synthesis.enhancer
         realistic = Enhancer(enhancer.stem.out_features, len(enhancer.blocks))
-        fill_network(realistic, realistic_state)
+        fill_network(realistic, from_bytes(realistic_state))
         realistic = realistic.eval().requires_grad_(False).to(device)
     network = network.eval().requires_grad_(False).to(device)
     coder = VolumeCoder(

@@ -21,11 +21,12 @@ GROUP = 3
 
 
 class Mode(IntEnum):
-    """How the values are coded."""
+    """How the values are coded; of fields in blocks see :mod:`latentpress.codecs.field_blocks`."""
 
     LOSSLESS = 0
     INTERPOLATION = 1
     NETWORK = 2
+    BLOCKS = 3
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ def read_field_header(payload: bytes, limits: Limits) -> tuple[FieldHeader, int]
         CorruptStream: A value is impossible.
         LimitExceeded: The field has more values than allowed.
     """
-    flags, offset = _byte(payload, 0)
+    flags, offset = read_byte(payload, 0)
     mode_number, flat, double = flags & 3, bool(flags & 4), bool(flags & 8)
-    if mode_number not in tuple(Mode) or flags >> 6:
+    if mode_number == Mode.BLOCKS or flags >> 6:
         raise CorruptStream(f"a field cannot be coded in mode {flags}")
     sizes = []
     for _ in range(4):
@@ -122,12 +123,12 @@ def read_field_header(payload: bytes, limits: Limits) -> tuple[FieldHeader, int]
     if min(sizes) < 1 or (flat and depth != 1):
         raise CorruptStream(f"a field cannot have the shape {tuple(sizes)}")
     limits.check_voxels(sizes)
-    axes, offset = _byte(payload, offset)
+    axes, offset = read_byte(payload, offset)
     if axes > 7:
         raise CorruptStream("a field has three axes")
     bound: float | None = None
     if flags & 32:
-        (bound,), offset = _floats(payload, offset, 1)
+        (bound,), offset = read_floats(payload, offset, 1)
         if not 0 <= bound < math.inf:
             raise CorruptStream(f"a bound cannot be {bound}")
     header = FieldHeader(
@@ -147,14 +148,14 @@ def _read_rest(payload: bytes, offset: int, header: FieldHeader) -> tuple[FieldH
     scales: tuple[float, ...] = ()
     ratio, tenths = RATIOS[0], 0
     if header.mode != Mode.LOSSLESS:
-        offsets, offset = _floats(payload, offset, header.shape[0])
+        offsets, offset = read_floats(payload, offset, header.shape[0])
     if header.mode == Mode.NETWORK:
-        number, offset = _byte(payload, offset)
+        number, offset = read_byte(payload, offset)
         tenths, offset = decode_varint(payload, offset)
         if number >= len(RATIOS) or tenths > QUALITY_TENTHS_MAX:
             raise CorruptStream(f"there is no ratio {number} at quality {tenths / 10}")
         ratio = RATIOS[number]
-        scales, offset = _floats(payload, offset, header.groups)
+        scales, offset = read_floats(payload, offset, header.groups)
     if not all(map(math.isfinite, offsets + scales)):
         raise CorruptStream("offsets and scales of a field are finite")
     if header.mode == Mode.INTERPOLATION and not header.bound:
@@ -173,26 +174,6 @@ def _read_rest(payload: bytes, offset: int, header: FieldHeader) -> tuple[FieldH
         scales=scales,
     )
     return complete, offset
-
-
-def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
-    """What a payload says of the field, for ``inspect``.
-
-    Raises:
-        StreamError: The header is damaged or too large.
-    """
-    header, _ = read_field_header(payload, limits)
-    components, depth, height, width = header.shape
-    found: dict[str, int | float | str] = {"components": components}
-    if not header.flat:
-        found["depth"] = depth
-    found |= {"height": height, "width": width, "dtype": "float64" if header.double else "float32"}
-    found["mode"] = header.mode.name.lower()
-    if header.mode == Mode.NETWORK:
-        found |= {"ratio": header.ratio, "quality": header.quality}
-    if header.bound is not None:
-        found["max_error"] = header.bound
-    return found
 
 
 def join_parts(parts: list[bytes]) -> bytes:
@@ -219,13 +200,15 @@ def split_parts(payload: bytes, offset: int, count: int) -> list[bytes]:
     return parts
 
 
-def _byte(payload: bytes, offset: int) -> tuple[int, int]:
+def read_byte(payload: bytes, offset: int) -> tuple[int, int]:
+    """The byte at an offset, and the offset behind it."""
     if offset >= len(payload):
         raise TruncatedStream("the field header is incomplete")
     return payload[offset], offset + 1
 
 
-def _floats(payload: bytes, offset: int, count: int) -> tuple[tuple[float, ...], int]:
+def read_floats(payload: bytes, offset: int, count: int) -> tuple[tuple[float, ...], int]:
+    """Some float64 numbers at an offset, and the offset behind them."""
     end = offset + 8 * count
     if end > len(payload):
         raise TruncatedStream("the field header is incomplete")

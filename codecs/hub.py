@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentpress.codecs.base import Codec
-from latentpress.codecs.card import ModelCard
-from latentpress.codecs.registry import load
+from latentpress.codecs.card import ModelCard, card_path, read_card
+from latentpress.codecs.registry import load, weights_path
 from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.codecs.whole_files import write_whole
 
@@ -26,21 +26,36 @@ CONFIG_NAME = "config.json"
 CARD_NAME = "card.json"
 
 
-def save_pretrained(weights: WeightFile, folder: str | Path, card: ModelCard | None = None) -> Path:
+def save_pretrained(
+    weights: WeightFile | str | Path, folder: str | Path, card: ModelCard | None = None
+) -> Path:
     """Writes a model folder.
 
     Args:
-        weights: Such as `read_weight_file` returns.
+        weights: Name of weights that ship, path of a weight file, or what `read_weight_file` returns.
         folder: Where; it is made if it is not there.
-        card: Of the weights.
+        card: Of the weights; None for the one beside their file, if there is one.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: The card is one of other weights.
+        ValueError: The card is one of other weights, or the name is unknown.
+        FileNotFoundError: There is no such file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     codec = from_pretrained(save_pretrained("image", folder))
+        >>> codec.name
+        'image'
     """
     folder = Path(folder)
+    if not isinstance(weights, WeightFile):
+        path = weights_path(str(weights))
+        weights = read_weight_file(path)
+        if card is None and card_path(path).is_file():
+            card = read_card(path)
     fingerprint = weights.fingerprint().hex()
     if card is not None and card.fingerprint != fingerprint:
         raise ValueError(f"the card is of the weights {card.fingerprint}, not of {fingerprint}")

@@ -7,6 +7,10 @@
     the last part:            checksum (4) | coded symbols, to the end
 
 How many parts there are is the model's matter; with one, the header is followed by a checksum and symbols.
+
+A picture may be coded in tiles. Then the third varint says so, a fourth tells the tiles' size, and what
+follows is nothing but coded symbols; where those of each tile are, and their checksums, is in a section of
+its own, see :mod:`latentpress.codecs.image_stream`.
 """
 
 from __future__ import annotations
@@ -17,11 +21,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from latentpress.codecs.bitstream import CorruptStream, Limits, TruncatedStream, decode_varint, encode_varint
+from latentpress.codecs.image_tiles import TILE_STEP, TileGrid
 
 QUALITY_TENTHS_MAX = 1000
 
 _COLOURS = (3, 1)
 """Channels by colour code: 0 is RGB, 1 is grey."""
+
+_TILED = 2048
+"""Added to the code of quality and colour where there are tiles; without, it is at most 2001."""
 
 _CHECKSUM = struct.Struct("<I")
 
@@ -35,7 +43,9 @@ class ImageHeader:
         width: Columns of pixels.
         channels: 3 (RGB) or 1 (grey).
         quality_tenths: Quality in tenths, 0 to 1000.
-        checksum: CRC32C of the coded symbols of the first part, each a little-endian int32, in coding order.
+        checksum: CRC32C of the coded symbols of the first part, each a little-endian int32, in coding order;
+            0 with tiles, which have checksums of their own.
+        tile_size: Side of a tile in pixels, a multiple of 64; 0 for a picture that is coded as a whole.
     """
 
     height: int
@@ -43,6 +53,7 @@ class ImageHeader:
     channels: int
     quality_tenths: int
     checksum: int
+    tile_size: int = 0
 
     @property
     def quality(self) -> float:
@@ -50,19 +61,27 @@ class ImageHeader:
         return self.quality_tenths / 10
 
     @property
+    def grid(self) -> TileGrid:
+        """Where the tiles are; a picture that is coded as a whole is one."""
+        return TileGrid(self.height, self.width, self.tile_size)
+
+    @property
     def fields(self) -> bytes:
-        """The header's bytes without the checksum, at most 13, usually 6."""
+        """The header's bytes without the checksum, usually 6, with tiles 7."""
         code = self.quality_tenths * 2 + _COLOURS.index(self.channels)
-        return b"".join(map(encode_varint, (self.height, self.width, code)))
+        numbers = [self.height, self.width, code]
+        if self.tile_size:
+            numbers = [self.height, self.width, _TILED + code, self.tile_size // TILE_STEP]
+        return b"".join(map(encode_varint, numbers))
 
     def to_bytes(self) -> bytes:
-        """The header's bytes, at most 17, usually 10.
+        """The header's bytes, usually 10, with tiles 7.
 
         Example:
             >>> len(ImageHeader(512, 768, 3, 500, 0).to_bytes())
             10
         """
-        return self.fields + _CHECKSUM.pack(self.checksum)
+        return self.fields + (b"" if self.tile_size else _CHECKSUM.pack(self.checksum))
 
 
 class Part(NamedTuple):
@@ -136,12 +155,12 @@ def read_parts(payload: bytes, offset: int, count: int, missing: int = 0) -> lis
     return found
 
 
-def read_image_header(payload: bytes, limits: Limits) -> tuple[ImageHeader, int]:
+def read_image_header(payload: bytes, limits: Limits | None) -> tuple[ImageHeader, int]:
     """Reads and checks the header.
 
     Args:
         payload: Of an image stream.
-        limits: Caps on the picture's size.
+        limits: Caps on the picture's size; None if somebody else checks it.
 
     Returns:
         The header, and the offset of the coded symbols.
@@ -156,10 +175,17 @@ def read_image_header(payload: bytes, limits: Limits) -> tuple[ImageHeader, int]
     code, offset = decode_varint(payload, offset)
     if height < 1 or width < 1:
         raise CorruptStream(f"a picture cannot be {width}x{height} pixels")
-    limits.check_pixels(height, width)
-    quality_tenths, colour = divmod(code, 2)
+    if limits is not None:
+        limits.check_pixels(height, width)
+    tiled = code >= _TILED
+    quality_tenths, colour = divmod(code - _TILED if tiled else code, 2)
     if quality_tenths > QUALITY_TENTHS_MAX:
         raise CorruptStream(f"quality {quality_tenths / 10} is above {QUALITY_TENTHS_MAX / 10}")
+    if tiled:
+        steps, offset = decode_varint(payload, offset)
+        if steps < 1:
+            raise CorruptStream("tiles cannot be without size")
+        return ImageHeader(height, width, _COLOURS[colour], quality_tenths, 0, steps * TILE_STEP), offset
     if len(payload) < offset + _CHECKSUM.size:
         raise TruncatedStream("the image header is incomplete")
     (checksum,) = _CHECKSUM.unpack_from(payload, offset)
@@ -180,11 +206,16 @@ def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
     Example:
         >>> describe(ImageHeader(512, 768, 3, 500, 0).to_bytes(), Limits())["quality"]
         50.0
+        >>> describe(ImageHeader(512, 768, 3, 500, 0, tile_size=256).to_bytes(), Limits())["tiles"]
+        6
     """
     header, _ = read_image_header(payload, limits)
-    return {
+    found: dict[str, int | float | str] = {
         "width": header.width,
         "height": header.height,
         "channels": header.channels,
         "quality": header.quality,
     }
+    if header.tile_size:
+        found |= {"tiles": header.grid.count, "tile_size": header.tile_size}
+    return found

@@ -6,25 +6,24 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentpress.codecs.base import Progress
+from latentpress.codecs.bitstream import SectionType
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX
 from latentpress.codecs.image_refinement import RatePoint, slope
-from latentpress.codecs.rate_control import QualitySearch, search_nearby
+from latentpress.codecs.image_transforms import with_channels
+from latentpress.codecs.picture_input import PictureInput
+from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
 
 if TYPE_CHECKING:
-    from latentpress.codecs.image import ImageCodec
+    from latentpress.codecs.image_model import ImageModel
 
 NEIGHBOURHOOD = 100
 """How far, in tenths of a quality, the slope of the rate-distortion curve is measured to both sides."""
 
 MOST_REFINEMENTS = 3
 """For a target: a refined picture leaves room in it, so the quality is moved and refined again."""
-
-# Stands for no error at all where its logarithm is taken: less than one wrong byte in the largest picture.
-_LEAST_ERROR = 1e-9
 
 # A search without effort takes about so many encodings; only the progress that is reported depends on it.
 _USUAL_ENCODINGS = 8
@@ -48,20 +47,26 @@ class Trial(NamedTuple):
         """The quality in tenths."""
         return round(float(self.quality) * 10)
 
+    @property
+    def sections(self) -> list[tuple[int, bytes]]:
+        """The stream's sections that hold the picture."""
+        return [(SectionType.PAYLOAD, self.payload)]
+
 
 class Trials:
     """Makes and compares encodings of one picture.
 
     Args:
-        codec: The codec.
-        picture: Checked, ``(3, H, W)`` or ``(1, H, W)`` in [0, 1].
+        model: The model.
+        source: The picture.
         iterations: Steps of refinement; 0 for none.
         notify: Called with the fraction done and the stage.
     """
 
-    def __init__(self, codec: ImageCodec, picture: Tensor, iterations: int, notify: Progress) -> None:
-        self._codec = codec
-        self._picture = picture
+    def __init__(self, model: ImageModel, source: PictureInput, iterations: int, notify: Progress) -> None:
+        self._model = model
+        self._source = source
+        self._picture = source.pixels()
         self._iterations = iterations
         self._notify = notify
         self._count = 0
@@ -70,7 +75,7 @@ class Trials:
     def at(self, tenths: int) -> Trial:
         """The picture as the analysis has it."""
         self._advance(f"encoding at quality {tenths / 10:g}")
-        return self._codec.encode_payload(self._picture, tenths)
+        return self._model.encode_payload(self._picture, tenths)
 
     def best_at(self, tenths: int) -> Trial:
         """The picture with the iterations spent on it; ``bits + lambda error`` is never more than without."""
@@ -107,7 +112,7 @@ class Trials:
         Raises:
             ValueError: No stream of it has.
         """
-        target = max(_LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
+        target = max(LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
         # Searching downwards from the best quality: the largest step down whose error stays within.
         found = self._meet(
             self.squared_error, target, lambda t: len(t.payload), lambda setting: QUALITY_TENTHS_MAX - setting
@@ -119,14 +124,11 @@ class Trials:
         return found
 
     def squared_error(self, trial: Trial) -> float:
-        """Mean squared error of the decoded 8-bit picture, in squared 8-bit steps; positive."""
-        decoded = self._codec.synthesise(trial.y_hat, trial.quality)
+        """Mean squared error of what can be seen of the decoded picture, in squared 8-bit steps; positive."""
+        decoded = self._model.synthesise(trial.y_hat, trial.quality)
         channels, height, width = self._picture.shape
-        decoded = decoded[:, :height, :width]
-        if channels == 1:
-            decoded = decoded.mean(dim=0, keepdim=True)
-        difference = to_uint8(decoded).double() - self._picture.to(decoded.device).double() * 255
-        return max(_LEAST_ERROR, float(difference.square().mean()))
+        decoded = with_channels(decoded[:, :height, :width], channels)
+        return max(LEAST_ERROR, self._source.squared_error(decoded))
 
     def _meet(
         self,
@@ -167,9 +169,9 @@ class Trials:
         def step(number: int) -> None:
             self._advance(f"refining {where}, step {number + 1} of {self._iterations}")
 
-        latents = self._codec.refined_latents(self._picture, plain, multiplier, self._iterations, step)
+        latents = self._model.refined_latents(self._picture, plain, multiplier, self._iterations, step)
         self._advance(f"encoding {where}")
-        return self._codec.encode_latents(self._picture, plain.tenths, latents)
+        return self._model.encode_latents(self._picture, plain.tenths, latents)
 
     def _slope_at(self, tenths: int) -> float | None:
         """Lambda of the picture at a quality, from its neighbourhood or else from all qualities."""
@@ -195,8 +197,3 @@ class Trials:
         fraction = self._count / self._expected if self._iterations else 1 - 0.8**self._count
         self._notify(min(fraction, 0.99), stage)
         self._count += 1
-
-
-def to_uint8(picture: Tensor) -> Tensor:
-    """Rounds a picture around [0, 1] to 8 bits."""
-    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from latentpress.codecs.base import Codec, Progress, no_progress
 from latentpress.codecs.bitstream import (
@@ -24,7 +23,7 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
-from latentpress.codecs.grain_map_coder import code_map, levels_of
+from latentpress.codecs.grain_map_coder import code_map
 from latentpress.codecs.index_coder import IndexCoder, unknown_indexes
 from latentpress.codecs.index_payload import (
     MARKER,
@@ -38,64 +37,26 @@ from latentpress.codecs.index_payload import (
     write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
-from latentpress.codecs.network_loading import fill_network
-from latentpress.codecs.picture_input import checked_picture, metadata_sections
-from latentpress.codecs.rate_control import QualitySearch
+from latentpress.codecs.index_trials import DEFAULT_QUALITY, Trials, setting_of_quality, setting_of_shares
+from latentpress.codecs.network_loading import build_network, fill_network
+from latentpress.codecs.picture_input import picture_input
+from latentpress.codecs.picture_output import (
+    finished_picture,
+    read_picture_sections,
+    remaining_picture_sections,
+)
 from latentpress.codecs.symbol_channel import Receiver, Sender
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.index.granularity import (
     CELL,
     GrainMap,
-    fractions_of_detail,
-    route,
-    routing_scores,
 )
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.prior import GrainIndexes
 
-DEFAULT_QUALITY = 50.0
-
-REDUCED_QUALITIES = 14.0
-"""Qualities below this have reduced books and no splits."""
-
-_DETAIL_POWER = 1.5
-_DETAIL_STEPS = 4096
-
 # Packets that carry the map: so many that losing a fifth of all packets leaves one of them.
 _TOLERATED_LOSS = 0.2
-
-
-class Setting(NamedTuple):
-    """What decides the rate of a picture.
-
-    Attributes:
-        book: Number of the coarse indices' book; the last is the full one.
-        split: Share of the cells that are split.
-        fine: Share of the quarters of split cells that are fine.
-    """
-
-    book: int
-    split: float
-    fine: float
-
-
-def setting_of_quality(quality: float, full_book: int) -> Setting:
-    """The setting for a quality in [0, 100].
-
-    Raises:
-        ValueError: It is outside.
-
-    Example:
-        >>> setting_of_quality(0, 7), setting_of_quality(100, 7)
-        (Setting(book=0, split=0.0, fine=0.0), Setting(book=7, split=1.0, fine=1.0))
-    """
-    if not 0 <= quality <= 100:
-        raise ValueError(f"quality must be within 0 and 100, got {quality}")
-    if quality < REDUCED_QUALITIES:
-        return Setting(int(quality / REDUCED_QUALITIES * full_book), 0.0, 0.0)
-    fraction = (quality - REDUCED_QUALITIES) / (100 - REDUCED_QUALITIES)
-    return _setting_of_detail(full_book, fraction**_DETAIL_POWER)
 
 
 def map_copies(packets: int) -> int:
@@ -106,6 +67,20 @@ def map_copies(packets: int) -> int:
         [1, 2, 3, 4]
     """
     return math.floor(packets * _TOLERATED_LOSS) + 1
+
+
+class IndexBits(NamedTuple):
+    """Where the bits of a stream go.
+
+    Attributes:
+        map: Of the granularity map, coded alone.
+        indexes: Of everything else in the payload.
+        raw_indexes: Logarithms of the numbers of codes, which is what indices need without a prior.
+    """
+
+    map: int
+    indexes: int
+    raw_indexes: float
 
 
 class IndexCodec(Codec):
@@ -121,6 +96,9 @@ class IndexCodec(Codec):
     Args:
         weights: A weight file of the family ``index``.
         device: Where the networks run.
+
+    Attributes:
+        coder: Codes indices, and predicts lost ones.
     """
 
     name = "index"
@@ -134,7 +112,7 @@ class IndexCodec(Codec):
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
         self.model = _loaded_model(weights).eval().requires_grad_(False).to(self.device)
-        self._coder = IndexCoder(self.model.prior)
+        self.coder = IndexCoder(self.model.prior)
 
     def compress(  # type: ignore[override]
         self,
@@ -146,6 +124,7 @@ class IndexCodec(Codec):
         granularity: tuple[float, float, float] | None = None,
         packets: int = 1,
         metadata: Mapping[str, bytes] | None = None,
+        alpha_max_error: float | None = None,
         progress: Progress | None = None,
     ) -> bytes:
         """Compresses a picture to a complete stream.
@@ -154,7 +133,9 @@ class IndexCodec(Codec):
         50.
 
         Args:
-            x: ``(3, H, W)`` RGB or ``(1, H, W)`` grey, uint8 or floating point in [0, 1], any device.
+            x: ``(3, H, W)`` RGB, ``(4, H, W)`` RGBA, ``(1, H, W)`` grey or ``(2, H, W)`` grey and alpha;
+                uint8, uint16 or floating point in [0, 1]; a tensor on any device, or an array. Colour is not
+                multiplied by alpha.
             quality: 0 (smallest) to 100 (best).
             target_bytes: The stream, metadata included, has at most this many bytes and as few less as
                 possible.
@@ -162,13 +143,16 @@ class IndexCodec(Codec):
             granularity: Shares of the picture's area that are coarse, medium and fine; their sum is 1.
             packets: Above 1, the stream is divided into so many packets, each decodable without the others.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
+            alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
+                2/255); 0 for not at all. What is transparent or opaque stays so in any case.
             progress: Called with the fraction done and the stage.
 
         Raises:
             TypeError: x is not a tensor of a supported type, or more than one target is given.
             ValueError: The shape, the range or a target is out of bounds, or the target cannot be met.
         """
-        picture = checked_picture(x)
+        source = picture_input(x)
+        picture = source.pixels()
         notify = progress or no_progress
         targets = {
             "quality": quality,
@@ -181,15 +165,15 @@ class IndexCodec(Codec):
             raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
         if not 1 <= packets <= MAX_PACKETS:
             raise ValueError(f"packets must be within 1 and {MAX_PACKETS}, got {packets}")
-        sections = metadata_sections(metadata or {})
+        sections = source.sections(metadata or {}, alpha_max_error)
         notify(0.0, "analysis")
-        trials = _Trials(self, picture, packets, sections, notify)
+        trials = Trials(self, picture, packets, sections, notify)
         if target_bytes is not None:
             data = trials.within_bytes(float(target_bytes))
         elif target_bpp is not None:
             data = trials.within_bytes(float(target_bpp) * picture.shape[1] * picture.shape[2] / 8)
         elif granularity is not None:
-            data = trials.at(_setting_of_shares(granularity, self.model.books.full))
+            data = trials.at(setting_of_shares(granularity, self.model.books.full))
         else:
             chosen = DEFAULT_QUALITY if quality is None else quality
             data = trials.at(setting_of_quality(chosen, self.model.books.full))
@@ -214,14 +198,16 @@ class IndexCodec(Codec):
             progress: Called with the fraction done and the stage.
 
         Returns:
-            uint8 on the codec's device, ``(3, H, W)`` or ``(1, H, W)`` as it was compressed; with ``repair``
-            a :class:`RepairedPicture`, which says what was lost.
+            On the codec's device, with the channels it was compressed with; uint16 if that was uint16,
+            otherwise uint8. With ``repair`` a :class:`RepairedPicture`, which says what was lost; with alpha
+            only if the section that holds it is intact.
 
         Raises:
             StreamError: Anything is wrong with the bytes; with ``repair``, no packet with a map is left.
         """
         notify = progress or no_progress
         notify(0.0, "entropy decoding")
+        sections = (remaining_picture_sections if repair else read_picture_sections)(data, limits)
         found = self._receive_remains(data, limits) if repair else self._receive(data, limits)
         notify(0.4, "synthesis")
         header, grains = found.header, found.grains
@@ -230,8 +216,9 @@ class IndexCodec(Codec):
         )
         indexes = found.indexes
         if report.lost_indexes:
-            indexes = self._coder.predict(grains, header.book, indexes)
-        picture = self._synthesise(indexes, grains, header)
+            indexes = self.coder.predict(grains, header.book, indexes)
+        colour = self._synthesise(indexes, grains, header)
+        picture = finished_picture(colour, sections, header.height, header.width, limits)
         notify(1.0, "done")
         return RepairedPicture(picture, report) if repair else picture
 
@@ -241,7 +228,25 @@ class IndexCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        self._receive(data, limits)
+        header = self._receive(data, limits).header
+        read_picture_sections(data, limits).check(header.height, header.width, limits)
+
+    def index_bits(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> IndexBits:
+        """What the parts of a stream need, and what they would need without a prior.
+
+        Raises:
+            StreamError: Anything is wrong with the bytes.
+        """
+        found = self._receive(data, limits)
+        header, grains = found.header, found.grains
+        alone = Sender()
+        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
+        code_map(alone, self._tables, (header.split_level, header.fine_level), _cells(header), bits)
+        sizes = (self.model.books.books[header.book].size, *2 * (self.model.books.books[-1].size,))
+        masks = (grains.coarse_mask(), grains.medium_mask(), grains.fine_mask())
+        raw = sum(int(mask.sum()) * math.log2(size) for mask, size in zip(masks, sizes, strict=True))
+        maps = 8 * len(alone.finish())
+        return IndexBits(maps, 8 * len(read_container(data, limits).payload) - maps, raw)
 
     def send(self, header: IndexHeader, grains: GrainMap, indexes: GrainIndexes) -> bytes:
         """Codes a map and its indices to a payload."""
@@ -251,9 +256,9 @@ class IndexCodec(Codec):
         if header.packets == 1:
             sender = Sender()
             code_map(sender, self._tables, levels, shape, bits)
-            self._coder.code(sender, grains, header.book, indexes)
+            self.coder.code(sender, grains, header.book, indexes)
             return Body(header, sender.checksum, sender.finish()).to_bytes()
-        code_packet = self._coder.packet_coder(grains, header.book, header.packets)
+        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
         framed = []
         for number in range(header.packets):
             sender = Sender()
@@ -276,7 +281,7 @@ class IndexCodec(Codec):
             (body,) = bodies
             receiver = Receiver(body.words)
             grains = self._receive_map(receiver, body.header)
-            indexes = self._coder.code(receiver, grains, body.header.book, None)
+            indexes = self.coder.code(receiver, grains, body.header.book, None)
             receiver.finish(body.checksum)
             return _Received(body.header, grains, indexes, ())
         return self._receive_packets(dict(enumerate(bodies)), strict=True)
@@ -303,7 +308,7 @@ class IndexCodec(Codec):
         header = bodies[maps[0]].header
         grains = self._map_of_any(bodies, maps)
         indexes = unknown_indexes(grains)
-        code_packet = self._coder.packet_coder(grains, header.book, header.packets)
+        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
         decoded = set()
         for number, body in bodies.items():
             attempt = GrainIndexes(*(x.clone() for x in indexes))
@@ -345,7 +350,7 @@ class IndexCodec(Codec):
         picture = image.permute(2, 0, 1)
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)
-        return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
+        return picture
 
     def _check_model(self, container: Container) -> None:
         if container.codec_id != CodecId.INDEX:
@@ -366,97 +371,16 @@ class _Received(NamedTuple):
     lost_packets: tuple[int, ...]
 
 
-class _Trials:
-    """Streams of one picture at several settings; the picture is analysed once."""
-
-    @torch.inference_mode()
-    def __init__(
-        self,
-        codec: IndexCodec,
-        picture: Tensor,
-        packets: int,
-        sections: list[tuple[int, bytes]],
-        notify: Progress,
-    ) -> None:
-        self._codec = codec
-        self._packets = packets
-        self._sections = sections
-        self._notify = notify
-        self._count = 0
-        self._channels, self._height, self._width = picture.shape
-        rgb = picture.to(codec.device).expand(3, -1, -1)
-        padded = F.pad(rgb[None], (0, -self._width % CELL, 0, -self._height % CELL), mode="replicate")
-        image = padded.permute(0, 2, 3, 1).contiguous()
-        self._scores = routing_scores(image)
-        features = codec.model.encoder.features(image)
-        self._coarse_features = features.coarse
-        self._medium, self._fine = codec.model.finer_indexes(features)
-
-    @torch.inference_mode()
-    def at(self, setting: Setting) -> bytes:
-        """The stream at a setting."""
-        # How many trials a search takes is not known beforehand; the fraction only ever rises.
-        self._notify(1 - 0.9 * 0.9**self._count, "encoding")
-        self._count += 1
-        codec, device = self._codec, self._codec.device
-        fractions = (torch.tensor([share], device=device) for share in (setting.split, setting.fine))
-        grains = route(self._scores, *fractions)
-        book = torch.tensor([setting.book], device=device)
-        coarse = codec.model.books.choose(self._coarse_features, book).codes
-        levels = levels_of(grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        header = IndexHeader(
-            self._height, self._width, self._channels, setting.book, *levels, packets=self._packets
-        )
-        payload = codec.send(header, grains, GrainIndexes(coarse, self._medium, self._fine))
-        return codec.pack(payload, self._sections)
-
-    def within_bytes(self, limit: float) -> bytes:
-        """The largest stream of at most ``limit`` bytes: the largest book that fits, then splits.
-
-        Raises:
-            ValueError: Even the smallest stream is larger.
-        """
-        if not 0 < limit < math.inf:
-            raise ValueError(f"a target must be positive and finite, got {limit}")
-        book = self._codec.model.books.full
-        unsplit = self.at(Setting(book, 0.0, 0.0))
-        while len(unsplit) > limit and book > 0:
-            book -= 1
-            unsplit = self.at(Setting(book, 0.0, 0.0))
-        if len(unsplit) > limit:
-            raise ValueError(
-                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(unsplit)}"
-            )
-
-        def trial(step: int) -> bytes:
-            return unsplit if step == 0 else self.at(_setting_of_detail(book, step / _DETAIL_STEPS))
-
-        found = QualitySearch(trial, len, _DETAIL_STEPS).at_most(limit)
-        assert found is not None
-        return found
-
-
 def _cells(header: IndexHeader) -> tuple[int, int]:
     """Rows and columns of cells."""
     return -(-header.height // CELL), -(-header.width // CELL)
 
 
-def _setting_of_detail(book: int, detail: float) -> Setting:
-    split, fine = (float(x) for x in fractions_of_detail(torch.tensor(detail, dtype=torch.float64)))
-    return Setting(book, split, fine)
-
-
-def _setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Setting:
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"granularity must be three shares of sum 1, none negative, got {shares}")
-    split = 1.0 - shares[0]
-    return Setting(full_book, split, shares[2] / split if split > 0 else 0.0)
-
-
 def _loaded_model(weights: WeightFile) -> IndexModel:
     """Builds and fills a model from a weight file; its prior becomes an integer network."""
-    model = build_index_model(**weights.config)
+    tensors = {k: v for k, v in weights.tensors.items() if "tables." not in k}
+    model = build_network(lambda: build_index_model(**weights.config), weights.config, tensors)
     converted: Any = convert(model.prior)
     model.prior = converted
-    fill_network(model, {k: v for k, v in weights.tensors.items() if "tables." not in k})
+    fill_network(model, tensors)
     return model

@@ -35,7 +35,9 @@ LEVELS = 16
 
 _CHECKSUM = struct.Struct("<I")
 _CHANNELS = (3, 1)
-_SMALLEST_BOOK_BITS = 3
+SMALLEST_BOOK_BITS = 3
+"""Binary logarithm of the number of codes of the smallest book."""
+
 _BOOKS = 8
 
 # A file made of nothing but markers must not make a search for packets quadratic.
@@ -239,7 +241,7 @@ def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
         "width": header.width,
         "height": header.height,
         "channels": header.channels,
-        "codes": 1 << (header.book + _SMALLEST_BOOK_BITS),
+        "codes": 1 << (header.book + SMALLEST_BOOK_BITS),
         "packets": header.packets,
     }
 

@@ -18,20 +18,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
+from latentpress.codecs.bitstream import TableSet
+from latentpress.codecs.symbol_coders import (
+    SYMBOL_LIMIT,
+    CodedPart,
+    InProcessCoders,
+    SymbolCoders,
+    SymbolGroup,
+    SymbolReading,
+)
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
 from latentpress.models.entropy.latent_model import CodingStep, Exchange, LatentModel
-
-SYMBOL_LIMIT = 2**15 - 1
-"""Symbols are limited to this magnitude: far beyond any latent, and far inside int32."""
 
 MULTIPLIER = 0.015
 """Squared quantisation steps that one bit is worth when the encoder rounds.
@@ -42,8 +48,7 @@ that price. Less was better where several values were tried, see docs/training.m
 
 _LARGEST_CHOICE = 32
 
-_Exchange = Callable[[Tensor, Tensor | None, int], NDArray[np.int32] | None]
-"""Codes symbols, given raw scales, in the encoder what to code, and the part. None if the part is lost."""
+_HERE = InProcessCoders()
 
 
 class Observation(NamedTuple):
@@ -58,18 +63,6 @@ class Observation(NamedTuple):
     symbols: NDArray[np.int32]
     indexes: NDArray[np.uint8]
     raw_scale: Tensor
-
-
-class CodedPart(NamedTuple):
-    """Symbols that share a range coder.
-
-    Attributes:
-        data: Words of the range coder.
-        checksum: CRC32C over the symbols.
-    """
-
-    data: bytes
-    checksum: int
 
 
 class CodedLatent(NamedTuple):
@@ -96,8 +89,27 @@ class CodedLatent(NamedTuple):
         return part.checksum
 
 
+class CodedBatch(NamedTuple):
+    """Latents that are being coded.
+
+    Attributes:
+        pending: For each latent its parts, which may still be on their way.
+        y_hat: ``(B, h, w, M)`` float32, as the decoder will have them.
+    """
+
+    pending: list[list[Future[CodedPart]]]
+    y_hat: Tensor
+
+    def parts(self) -> list[tuple[CodedPart, ...]]:
+        """The parts of each latent, once all are there."""
+        return [tuple(part.result() for part in latent) for latent in self.pending]
+
+
 class LatentCoder:
     """Codes y and z with integer networks; the same for encoder and decoder.
+
+    Latents of one size may be coded as a batch, each to a range coder of its own. Integers see to it that a
+    latent has the same symbols in any batch.
 
     Args:
         hyper_prior: Integer network: quality to raw scales of z.
@@ -146,28 +158,50 @@ class LatentCoder:
         Raises:
             ValueError: The latent is larger than what the networks are exact for.
         """
+        batch = self.encode_batch(y, z, quality, [prefix], observe=observe)
+        (parts,) = batch.parts()
+        return CodedLatent(parts, batch.y_hat)
+
+    def encode_batch(
+        self,
+        y: Tensor,
+        z: Tensor,
+        quality: Tensor,
+        prefixes: Sequence[bytes],
+        coders: SymbolCoders = _HERE,
+        observe: Callable[[Observation], None] | None = None,
+    ) -> CodedBatch:
+        """Codes latents of one size.
+
+        Args:
+            y: ``(B, h, w, M)`` in quantisation steps, on the networks' device.
+            z: ``(B, ceil(h/4), ceil(w/4), Z)`` in quantisation steps.
+            quality: ``(B,)``, multiples of 0.1.
+            prefixes: For each latent what its checksums cover besides, in front of the symbols.
+            coders: Who writes the symbols.
+            observe: Called with every group of symbols, those of a batch in one.
+
+        Raises:
+            ValueError: The latents are larger than what the networks are exact for.
+        """
         if not self.fits(y.shape[1], y.shape[2]):
             raise ValueError(
                 f"a latent of {y.shape[1]}x{y.shape[2]} positions is too large: {self.max_positions}"
             )
-        encoders = [SymbolEncoder() for _ in range(self.parts)]
-        checksums = [_Checksum(prefix) for _ in range(self.parts)]
-        y_units = y.double() * UNIT
-
-        def send(raw_scale: Tensor, residual: Tensor | None, part: int) -> NDArray[np.int32]:
-            index = table_index(raw_scale)
-            rounded = torch.round(z.flatten().double()) if residual is None else self._round(residual, index)
-            symbols = rounded.clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT).to(torch.int32).cpu().numpy()
-            indexes = index.cpu().numpy()
-            encoders[part].put(symbols, indexes, self.tables)
-            checksums[part].add(symbols)
-            if observe is not None:
-                observe(Observation(symbols, indexes, raw_scale))
-            return symbols
-
-        y_hat = self._run(tuple(y.shape[1:-1]), quality, send, y_units)
-        coded = zip(encoders, checksums, strict=True)
-        return CodedLatent(tuple(CodedPart(e.finish(), c.value) for e, c in coded), y_hat)
+        sent = _Sending(y, z, self._round)
+        y_hat = self._run(tuple(y.shape[1:-1]), quality, sent)
+        groups = sent.groups()
+        if observe is not None:
+            for group, raw_scale in zip(groups, sent.raw_scales, strict=True):
+                observe(Observation(group.symbols.astype(np.int32), group.indexes, raw_scale))
+        split = [_of_each(group, counts) for group, counts in zip(groups, sent.counts, strict=True)]
+        pending = []
+        for number, prefix in enumerate(prefixes):
+            parts: list[list[SymbolGroup]] = [[] for _ in range(self.parts)]
+            for part, latents in zip(sent.parts, split, strict=True):
+                parts[part].append(latents[number])
+            pending.append([coders.write(part, self.tables, prefix) for part in parts])
+        return CodedBatch(pending, y_hat)
 
     def decode(self, data: bytes, checksum: int, height: int, width: int, quality: Tensor) -> Tensor:
         """Restores a latent that has one part, see :meth:`decode_parts`."""
@@ -190,25 +224,39 @@ class LatentCoder:
         Raises:
             CorruptStream: The data do not decode to symbols with these checksums.
         """
-        decoders = [SymbolDecoder(part.data) for part in parts]
-        checksums = [_Checksum(prefix) for _ in parts]
+        return self.decode_batch([parts], shape, quality, [prefix])
 
-        def receive(raw_scale: Tensor, residual: Tensor | None, part: int) -> NDArray[np.int32] | None:
-            if part >= len(decoders):
-                return None
-            symbols = decoders[part].get(table_index(raw_scale).cpu().numpy(), self.tables)
-            if symbols.size and max(int(symbols.max()), -int(symbols.min())) > SYMBOL_LIMIT:
-                raise CorruptStream(f"a symbol is beyond {SYMBOL_LIMIT}")
-            checksums[part].add(symbols)
-            return symbols
+    def decode_batch(
+        self,
+        latents: Sequence[Sequence[CodedPart]],
+        shape: tuple[int, ...],
+        quality: Tensor,
+        prefixes: Sequence[bytes],
+        coders: SymbolCoders = _HERE,
+    ) -> Tensor:
+        """Restores latents of one size.
 
-        y_hat = self._run(shape, quality, receive, None)
-        for decoder, actual, part in zip(decoders, checksums, parts, strict=True):
-            decoder.finish()
-            if actual.value != part.checksum:
-                raise CorruptStream(
-                    f"the symbols' checksum is {actual.value:08x}, the stream says {part.checksum:08x}"
-                )
+        Args:
+            latents: For each its first parts, at least one. Elements of the others take their means.
+            shape: Length of every axis of y but the channels, such as its rows and columns.
+            quality: ``(B,)``, on the networks' device.
+            prefixes: For each latent what its checksums cover besides, in front of the symbols.
+            coders: Who reads the symbols.
+
+        Returns:
+            y_hat, ``(B, *shape, M)`` float32.
+
+        Raises:
+            CorruptStream: The data do not decode to symbols with these checksums.
+        """
+        received = _Receiving(
+            [
+                [coders.read(part, self.tables, prefix) for part in parts]
+                for parts, prefix in zip(latents, prefixes, strict=True)
+            ]
+        )
+        y_hat = self._run(shape, quality, received)
+        received.finish()
         return y_hat
 
     @property
@@ -237,37 +285,17 @@ class LatentCoder:
         return torch.where(added_error < self.multiplier * savings, smaller, nearest)
 
     @torch.inference_mode()
-    def _run(
-        self, shape: tuple[int, ...], quality: Tensor, exchange: _Exchange, y_units: Tensor | None
-    ) -> Tensor:
+    def _run(self, shape: tuple[int, ...], quality: Tensor, symbols: _Symbols) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
-            return self._run_exactly(shape, quality, exchange, y_units)
-
-    def _run_exactly(
-        self, shape: tuple[int, ...], quality: Tensor, exchange: _Exchange, y_units: Tensor | None
-    ) -> Tensor:
-        device = quality.device
-        z_shape = (*(-(-size // HYPER_STRIDE) for size in shape), self.hyper_channels)
-        z_raw_scale = self.hyper_prior(quality).expand(math.prod(z_shape[:-1]), -1)
-        z_symbols = exchange(z_raw_scale.flatten(), None, 0)
-        assert z_symbols is not None, "z is in the first part"
-        z_units = torch.from_numpy(z_symbols).to(device).double().view(1, *z_shape) * UNIT
-        features = self._features(z_units, quality)
-        features = features[(slice(None), *map(slice, shape))]
-        flat = None if y_units is None else y_units.reshape(-1)
-
-        def exchange_step(step: CodingStep) -> Tensor:
-            residual = None if flat is None else (flat[step.positions] - step.mean) * (1 / UNIT)
-            symbols = exchange(step.raw_scale, residual, step.part)
-            if symbols is None:
-                return torch.zeros_like(step.mean)
-            decoded: Tensor = torch.from_numpy(symbols).to(device).double() * UNIT
-            return decoded
-
-        y_hat = self._code(features, exchange_step)
-        result: Tensor = (y_hat * (1 / UNIT)).float()
-        return result
+            z_shape = (*(-(-size // HYPER_STRIDE) for size in shape), self.hyper_channels)
+            z_raw_scale = self.hyper_prior(quality)[:, None].expand(-1, math.prod(z_shape[:-1]), -1)
+            z_units = symbols.of_z(z_raw_scale.flatten(), len(quality)) * UNIT
+            features = self._features(z_units.view(-1, *z_shape), quality)
+            features = features[(slice(None), *map(slice, shape))]
+            y_hat = self._code(features, lambda step: symbols.of_y(step) * UNIT)
+            result: Tensor = (y_hat * (1 / UNIT)).float()
+            return result
 
     def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
         features: Tensor = self.hyper_synthesis(z_units, quality)
@@ -275,6 +303,121 @@ class LatentCoder:
 
     def _code(self, features: Tensor, exchange: Exchange) -> Tensor:
         return self.context.code(features, exchange)
+
+
+class _Symbols(Protocol):
+    """Where the networks get symbols from, ``(n,)`` float64 on their device."""
+
+    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
+        """All symbols of z, given their raw scales and the number of latents."""
+
+    def of_y(self, step: CodingStep) -> Tensor:
+        """The symbols of a step."""
+
+
+class _Sending:
+    """Symbols from latents, which are kept until all are there: no GPU waits for a coder.
+
+    Args:
+        y: ``(B, ..., M)`` in quantisation steps.
+        z: ``(B, ..., Z)`` in quantisation steps.
+        rounding: From residuals and table indexes to symbols.
+    """
+
+    def __init__(self, y: Tensor, z: Tensor, rounding: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._y_units = (y.double() * UNIT).reshape(-1)
+        self._z = z
+        self._rounding = rounding
+        self._symbols: list[Tensor] = []
+        self._indexes: list[Tensor] = []
+        self.raw_scales: list[Tensor] = []
+        self.parts: list[int] = []
+        self.counts: list[tuple[int, ...]] = []
+
+    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
+        symbols = torch.round(self._z.flatten().double())
+        return self._keep(symbols, table_index(raw_scale), raw_scale, 0, _equal_counts(raw_scale, batch))
+
+    def of_y(self, step: CodingStep) -> Tensor:
+        index = table_index(step.raw_scale)
+        symbols = self._rounding((self._y_units[step.positions] - step.mean) * (1 / UNIT), index)
+        counts = step.counts or _equal_counts(step.raw_scale, len(self._z))
+        return self._keep(symbols, index, step.raw_scale, step.part, counts)
+
+    def groups(self) -> list[SymbolGroup]:
+        """All symbols in coding order, brought from the networks' device at once."""
+        sizes = [len(index) for index in self._indexes]
+        symbols = torch.cat(self._symbols).cpu().numpy()
+        indexes = torch.cat(self._indexes).cpu().numpy()
+        ends = np.cumsum(sizes)[:-1]
+        return [
+            SymbolGroup(*pair) for pair in zip(np.split(symbols, ends), np.split(indexes, ends), strict=True)
+        ]
+
+    def _keep(
+        self, symbols: Tensor, index: Tensor, raw_scale: Tensor, part: int, counts: tuple[int, ...]
+    ) -> Tensor:
+        symbols = symbols.clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+        self._symbols.append(symbols.to(torch.int16))
+        self._indexes.append(index)
+        self.raw_scales.append(raw_scale)
+        self.parts.append(part)
+        self.counts.append(counts)
+        return symbols
+
+
+class _Receiving:
+    """Symbols from coded parts.
+
+    Args:
+        readings: Of the parts that each latent has; what is in the others is zero.
+    """
+
+    def __init__(self, readings: Sequence[Sequence[SymbolReading]]) -> None:
+        self._readings = readings
+
+    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
+        return self._get(raw_scale, 0, _equal_counts(raw_scale, batch))
+
+    def of_y(self, step: CodingStep) -> Tensor:
+        counts = step.counts or _equal_counts(step.raw_scale, len(self._readings))
+        return self._get(step.raw_scale, step.part, counts)
+
+    def finish(self) -> None:
+        """Checks ends and checksums.
+
+        Raises:
+            CorruptStream: One is not right.
+        """
+        for pending in [part.finish() for parts in self._readings for part in parts]:
+            pending.result()
+
+    def _get(self, raw_scale: Tensor, part: int, counts: tuple[int, ...]) -> Tensor:
+        if all(part >= len(parts) for parts in self._readings):
+            return torch.zeros_like(raw_scale)
+        indexes = table_index(raw_scale).cpu().numpy()
+        symbols = np.zeros(len(indexes), np.int16)
+        pending: list[tuple[slice, Future[NDArray[np.int16]]]] = []
+        start = 0
+        for parts, count in zip(self._readings, counts, strict=True):
+            span = slice(start, start + count)
+            if part < len(parts):
+                pending.append((span, parts[part].get(indexes[span])))
+            start = span.stop
+        for span, found in pending:
+            symbols[span] = found.result()
+        return torch.from_numpy(symbols).to(raw_scale.device).double()
+
+
+def _equal_counts(elements: Tensor, batch: int) -> tuple[int, ...]:
+    return (len(elements) // batch,) * batch
+
+
+def _of_each(group: SymbolGroup, counts: Sequence[int]) -> list[SymbolGroup]:
+    """A group of a batch, latent by latent."""
+    ends = np.cumsum(counts)[:-1]
+    pairs = zip(np.split(group.symbols, ends), np.split(group.indexes, ends), strict=True)
+    return [SymbolGroup(*pair) for pair in pairs]
 
 
 def _bits_saved(tables: TableSet) -> NDArray[np.float64]:
@@ -289,17 +432,3 @@ def _bits_saved(tables: TableSet) -> NDArray[np.float64]:
         )
         saved[number, 1 : largest + 1] = np.diff(-np.log2(both_signs))
     return saved
-
-
-class _Checksum:
-    """CRC32C over arrays of symbols as they come, after a prefix."""
-
-    def __init__(self, prefix: bytes) -> None:
-        self._parts: list[bytes] = [prefix]
-
-    def add(self, symbols: NDArray[np.int32]) -> None:
-        self._parts.append(symbols.astype("<i4", copy=False).tobytes())
-
-    @property
-    def value(self) -> int:
-        return crc32c(*self._parts)

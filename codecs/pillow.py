@@ -8,11 +8,24 @@ needed. ``save`` takes the options of the codec::
     image = Image.open("photo.lpz")
     image.save("smaller.lpz", quality=40)
 
-Options of ``save``: ``quality``, ``target_bytes``, ``target_bpp`` or ``target_psnr``; ``weights``, the name
-or path for `latentpress.load` (default ``"image"``); and ``icc_profile``, ``exif`` and ``xmp``, which are
-those of ``Image.info`` unless they are given, and left out where None is given. Others are ignored, as
-Pillow's own writers ignore what they do not know. Pillow empties an existing file before it asks a writer, so
-where that matters save to another name first.
+Options of ``save``: ``quality``, ``target_bytes``, ``target_bpp`` or ``target_psnr``; ``alpha_max_error``;
+``weights``, the name or path for `latentpress.load` (default ``"image"``); and ``icc_profile``, ``exif`` and
+``xmp``, which are those of ``Image.info`` unless they are given, and left out where None is given. Others are
+ignored, as Pillow's own writers ignore what they do not know. Pillow empties an existing file before it asks
+a writer, so where that matters save to another name first.
+
+====================================  ==================================================================
+saved                                 opened
+====================================  ==================================================================
+``L``, ``RGB``, ``LA``, ``RGBA``      the same; without alpha if all of it is opaque
+``I;16``, ``I`` of up to 16 bits      ``I;16``
+``1``, ``La``, ``RGBa``, ``PA``       ``L``, ``LA``, ``RGBA``, ``RGBA``
+``P``, ``YCbCr``, ``HSV``, ``RGBX``   ``RGB``; ``RGBA`` for a palette with transparent colours
+``CMYK``, ``LAB``                     ``RGB``, with a warning
+``F``, ``I`` of more than 16 bits     refused
+====================================  ==================================================================
+
+Pillow has no colour of 16 bits: such streams open as 8 bits, and ``info["bits"]`` says 16.
 
 Wrong bytes raise `OSError`, which programs that use Pillow expect, with the sentence of the `StreamError`
 that is its cause.
@@ -25,12 +38,12 @@ import warnings
 from functools import lru_cache
 from typing import IO, Any
 
-import numpy as np
 from PIL import Image, ImageFile
 
 from latentpress.codecs.base import Codec
 from latentpress.codecs.bitstream import MAGIC, StreamError
-from latentpress.codecs.picture_modes import EXIF_PREFIX, metadata_of, to_8_bit
+from latentpress.codecs.picture_modes import EXIF_PREFIX, image_of, metadata_of, to_planes
+from latentpress.codecs.picture_sections import with_bits
 from latentpress.codecs.registry import inspect, load, read_metadata, weights_for
 
 FORMAT = "LATENTPRESS"
@@ -38,9 +51,9 @@ EXTENSION = ".lpz"
 MIME_TYPE = "image/x-latentpress"
 
 DEFAULT_WEIGHTS = "image"
-RATE_OPTIONS = ("quality", "target_bytes", "target_bpp", "target_psnr")
+CODEC_OPTIONS = ("quality", "target_bytes", "target_bpp", "target_psnr", "alpha_max_error")
 
-_MODES: dict[Any, str] = {1: "L", 3: "RGB"}
+_MODES: dict[Any, str] = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _METADATA_OPTIONS = ("icc_profile", "exif", "xmp")
 _INFO_NAMES = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 
@@ -48,8 +61,8 @@ _INFO_NAMES = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 class LatentpressImageFile(ImageFile.ImageFile):
     """A stream that Pillow has opened; its pixels are decoded by ``load``.
 
-    ``info`` holds ``icc_profile``, ``exif`` and ``xmp`` where the stream carries them, ``quality``, and the
-    ``fingerprint`` of the weights that decode it.
+    ``info`` holds ``icc_profile``, ``exif`` and ``xmp`` where the stream carries them, ``quality``, ``bits``,
+    and the ``fingerprint`` of the weights that decode it.
 
     Example:
         >>> buffer = io.BytesIO()
@@ -74,15 +87,14 @@ class LatentpressImageFile(ImageFile.ImageFile):
         mode = _MODES.get(say.get("channels"))
         if mode is None or "width" not in say or "height" not in say:
             raise OSError(f"a stream of the codec {self._header.codec} is no picture that Pillow can hold")
-        self._mode = mode
+        self._mode = "I;16" if mode == "L" and say.get("bits") == 16 else mode
         self._size = (int(say["width"]), int(say["height"]))
         self.info |= {_INFO_NAMES[name]: content for name, content in metadata.items()}
         if "exif" in self.info:
             # As Pillow's readers of JPEG and PNG leave it, which is how its writer of JPEG wants it.
             self.info["exif"] = EXIF_PREFIX + self.info["exif"]
         self.info["fingerprint"] = self._header.fingerprint
-        if "quality" in say:
-            self.info["quality"] = say["quality"]
+        self.info |= {name: say[name] for name in ("quality", "bits") if name in say}
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
 
     def load(self) -> Any:
@@ -93,12 +105,13 @@ class LatentpressImageFile(ImageFile.ImageFile):
         """
         if self.tile:
             try:
-                pixels = _codec(weights_for(self._header)).decompress(self._stream)
+                pixels = _codec(weights_for(self._header)).decompress(self._stream).numpy()
             except (StreamError, ValueError) as error:  # a ValueError if no weights of the family ship
                 raise OSError(str(error)) from error
             if self.fp and self._exclusive_fp:
                 self.fp.close()
-            self.fp = io.BytesIO(pixels.permute(1, 2, 0).contiguous().numpy().tobytes())
+            image = image_of(with_bits(pixels, 16 if self.mode == "I;16" else 8))
+            self.fp = io.BytesIO(image.tobytes())
             self._stream = b""
         return super().load()
 
@@ -123,14 +136,12 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
     options: dict[str, Any] = dict(image.encoderinfo)
     chosen = {name: options[name] for name in _METADATA_OPTIONS if name in options}
-    converted = to_8_bit(image, metadata_of({**image.info, **chosen}))
+    converted = to_planes(image, metadata_of({**image.info, **chosen}))
     for note in converted.notes:
         warnings.warn(note, UserWarning, stacklevel=3)  # the caller of Image.save
-    array = np.array(converted.image)
-    planes = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-    rate = {name: options[name] for name in RATE_OPTIONS if options.get(name) is not None}
+    given = {name: options[name] for name in CODEC_OPTIONS if options.get(name) is not None}
     codec = _codec(str(options.get("weights", DEFAULT_WEIGHTS)))
-    file.write(codec.compress(torch.from_numpy(planes), metadata=converted.metadata, **rate))
+    file.write(codec.compress(torch.from_numpy(converted.planes), metadata=converted.metadata, **given))
 
 
 @lru_cache(maxsize=4)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 from latentpress.models.quality import QUALITY_MAX
 
 T = TypeVar("T")
+
+LEAST_ERROR = 1e-9
+"""Stands for no error at all where its logarithm is taken: less than a wrong byte in the largest picture."""
 
 # What a search near a setting aims at is a little less than its target: to miss it costs a trial.
 _MARGIN = 0.003
@@ -37,28 +40,54 @@ class QualitySearch(Generic[T]):
 
     def at_most(self, target: float) -> T | None:
         """The result at the largest setting within the target; None if even setting 0 exceeds it."""
-        low, result = 0, self._trial(0)
-        low_log = math.log(self._measure(result)) - math.log(target)
-        if low_log > 0:
-            return None
-        high, top = self._highest, self._trial(self._highest)
-        high_log = math.log(self._measure(top)) - math.log(target)
-        if high_log <= 0:
-            return top
-        bisect = False
-        while high - low > 1:
-            fraction = 0.5 if bisect else -low_log / (high_log - low_log)
-            middle = min(high - 1, max(low + 1, round(low + fraction * (high - low))))
-            candidate = self._trial(middle)
-            middle_log = math.log(self._measure(candidate)) - math.log(target)
-            # Interpolation that leaves one end in place for long is worse than halving.
-            narrowed = middle - low if middle_log > 0 else high - middle
-            bisect = narrowed > (high - low) / 2 and not bisect
-            if middle_log > 0:
-                high, high_log = middle, middle_log
-            else:
-                low, low_log, result = middle, middle_log, candidate
-        return result
+        steps = bracketing(target, self._highest)
+        setting, within = next(steps), None
+        while True:
+            result = self._trial(setting)
+            measure = self._measure(result)
+            if math.log(measure) <= math.log(target):
+                within = result  # settings within the target only ever rise
+            try:
+                setting = steps.send(measure)
+            except StopIteration:
+                return within
+
+
+def bracketing(target: float, highest: int) -> Generator[int, float, None]:
+    """The settings that a search tries, each chosen by what those before it measured.
+
+    Args:
+        target: What the measure must not exceed.
+        highest: Largest setting; the smallest is 0.
+
+    Yields:
+        A setting, and is sent its measure, a positive number. The last setting whose measure was within the
+        target is what the search has found.
+
+    Example:
+        >>> steps = bracketing(100.0, 1000)
+        >>> next(steps), steps.send(1.0), steps.send(1.01**1000)
+        (0, 1000, 463)
+    """
+    low, high = 0, highest
+    low_log = math.log((yield low)) - math.log(target)
+    if low_log > 0:
+        return
+    high_log = math.log((yield high)) - math.log(target)
+    if high_log <= 0:
+        return
+    bisect = False
+    while high - low > 1:
+        fraction = 0.5 if bisect else -low_log / (high_log - low_log)
+        middle = min(high - 1, max(low + 1, round(low + fraction * (high - low))))
+        middle_log = math.log((yield middle)) - math.log(target)
+        # Interpolation that leaves one end in place for long is worse than halving.
+        narrowed = middle - low if middle_log > 0 else high - middle
+        bisect = narrowed > (high - low) / 2 and not bisect
+        if middle_log > 0:
+            high, high_log = middle, middle_log
+        else:
+            low, low_log = middle, middle_log
 
 
 def search_nearby(

@@ -16,6 +16,7 @@ from latentpress.codecs.bitstream import (
 )
 from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.extension import Family, extension_families, extension_weights, split_name
+from latentpress.codecs.picture_sections import METADATA_SECTIONS, PictureSections
 from latentpress.codecs.weights import read_weight_file, shipped_weights
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _FAMILIES = {
     "image": _IMAGE,
     "image-max": _IMAGE,
     "field": Family(
-        CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_payload:describe"
+        CodecId.FIELD, "latentpress.codecs.field:FieldCodec", "latentpress.codecs.field_description:describe"
     ),
     "index": Family(
         CodecId.INDEX, "latentpress.codecs.index:IndexCodec", "latentpress.codecs.index_payload:describe"
@@ -72,7 +73,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Codec:
         raise ValueError(f"unknown device {str(device)!r}: {error}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {str(device)!r} was asked for, torch sees {torch.cuda.device_count()} GPUs")
-    weights = read_weight_file(_weights_path(str(name)))
+    weights = read_weight_file(weights_path(str(name)))
     family = _FAMILIES.get(weights.family) or extension_families(weights.family).get(weights.family)
     if family is None:
         raise ValueError(f"this version has no codec for weights of the family {weights.family!r}")
@@ -124,6 +125,8 @@ def inspect(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     else:
         family = next((f for f in _FAMILIES.values() if f.codec_id == container.codec_id), None)
     parameters = _imported(family.describe)(payload, limits) if family is not None else {}
+    if container.codec_id in (CodecId.IMAGE, CodecId.INDEX):
+        parameters = PictureSections.of(container).described(parameters)
     return Header(
         codec=name,
         codec_id=int(container.codec_id),
@@ -143,15 +146,16 @@ def read_metadata(data: bytes, limits: Limits = DEFAULT_LIMITS) -> dict[str, byt
         StreamError: Anything is wrong with the bytes.
     """
     container = read_container(data, limits)
-    found = {
-        kind.name.lower(): container.get(kind)
-        for kind in (SectionType.ICC, SectionType.EXIF, SectionType.XMP)
-    }
+    found = {name: container.get(kind) for name, kind in METADATA_SECTIONS.items()}
     return {name: content for name, content in found.items() if content is not None}
 
 
-def _weights_path(name: str) -> Path:
-    """The weight file of a name, or of a path of one."""
+def weights_path(name: str) -> Path:
+    """The weight file of a name, or of a path of one.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
     # Other packages are only looked at for what is not here.
     found = shipped_weights().get(name)
     if found is None and Path(name).suffix == ".safetensors":

@@ -26,7 +26,7 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
-from latentpress.codecs.network_loading import fill_network
+from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.posed_images import PosedImages
 from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
 from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial
@@ -113,11 +113,12 @@ class ShapeCodec(Codec):
         config = dict(weights.config)
         self._geometry_price = tuple(config.pop("geometry_price"))
         self._colour_price = tuple(config.pop("colour_price"))
-        system = ShapeSystem(**config)
+        networks = {k: v for k, v in weights.tensors.items() if not k.startswith("tables.")}
+        system = build_network(lambda: ShapeSystem(**config), config, networks)
         tables = TableSet.from_arrays(
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
-        _load(system, weights.tensors)
+        _load(system, networks)
         self.system = system.eval().requires_grad_(False).to(self.device)
         self._coder = CodeCoder(system.bridge.geometry_prior, system.bridge.colour_prior, tables)
 
@@ -446,4 +447,4 @@ def _load(system: ShapeSystem, tensors: Mapping[str, Any]) -> None:
     """Fills the networks from a weight file; the bridge's priors become integer networks."""
     for part in INTEGER_PARTS:
         setattr(system.bridge, part, convert(getattr(system.bridge, part)))
-    fill_network(system, {k: v for k, v in tensors.items() if not k.startswith("tables.")})
+    fill_network(system, tensors)

@@ -14,9 +14,13 @@ class SymbolChannel(Protocol):
     """Where symbols go or come from; a receiver is given None for them."""
 
     def exchange(
-        self, symbols: NDArray[np.int32] | None, indexes: NDArray[Any], tables: TableSet
+        self,
+        symbols: NDArray[np.int32] | None,
+        indexes: NDArray[Any],
+        tables: TableSet,
+        escapes: bool = False,
     ) -> NDArray[np.int32]:
-        """Symbols with a table index each; returns them."""
+        """Symbols with a table index each, outside its support only if escapes are allowed; returns them."""
         ...
 
     def exchange_rows(
@@ -44,7 +48,11 @@ class Sender:
         self._parts: list[bytes] = []
 
     def exchange(
-        self, symbols: NDArray[np.int32] | None, indexes: NDArray[Any], tables: TableSet
+        self,
+        symbols: NDArray[np.int32] | None,
+        indexes: NDArray[Any],
+        tables: TableSet,
+        escapes: bool = False,
     ) -> NDArray[np.int32]:
         """Encodes symbols with a table index each."""
         assert symbols is not None
@@ -88,16 +96,24 @@ class Receiver:
         self._parts: list[bytes] = []
 
     def exchange(
-        self, symbols: NDArray[np.int32] | None, indexes: NDArray[Any], tables: TableSet
+        self,
+        symbols: NDArray[np.int32] | None,
+        indexes: NDArray[Any],
+        tables: TableSet,
+        escapes: bool = False,
     ) -> NDArray[np.int32]:
-        """Decodes symbols with a table index each; those outside their table's support are refused.
+        """Decodes symbols with a table index each; without escapes, those outside its support are refused.
 
         Raises:
             StreamError: The words cannot be decoded, or a symbol has no slot.
         """
         found = self._decoder.get(indexes, tables)
         lowest = tables.minimums[indexes]
-        if found.size and ((found < lowest) | (found > lowest + tables.lengths[indexes] - 2)).any():
+        if (
+            found.size
+            and not escapes
+            and ((found < lowest) | (found > lowest + tables.lengths[indexes] - 2)).any()
+        ):
             raise CorruptStream("a symbol is outside its alphabet")
         return self._note(found)
 
@@ -111,15 +127,19 @@ class Receiver:
         """
         return self._note(self._decoder.get_rows(frequencies))
 
-    def finish(self, checksum: int) -> None:
+    def finish(self, checksum: int | None = None) -> None:
         """Checks that everything was read and that the symbols are those that were sent.
+
+        Args:
+            checksum: Of all symbols, see :attr:`Sender.checksum`; None where what is made of the symbols has
+                a checksum of its own.
 
         Raises:
             CorruptStream: They are not.
         """
         self._decoder.finish()
         actual = crc32c(*self._parts)
-        if actual != checksum:
+        if checksum is not None and actual != checksum:
             raise CorruptStream(f"the symbols' checksum is {actual:08x}, the stream says {checksum:08x}")
 
     def _note(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from typing import TYPE_CHECKING, Any
 
 from latentpress.codecs.bitstream import FINGERPRINT_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# numpy and safetensors are imported where arrays are: reading the header of a stream asks for names only.
 
 FORMAT = "latentpress-weights-1"
 """Names the arithmetic as well: networks that compute otherwise from the same numbers need another format."""
@@ -39,6 +39,8 @@ class WeightFile:
 
     def fingerprint(self) -> bytes:
         """First 8 bytes of the SHA-256 over format, family, configuration and every array."""
+        import numpy as np
+
         described = json.dumps([FORMAT, self.family, self.config], sort_keys=True)
         digest = hashlib.sha256(described.encode())
         for name in sorted(self.tensors):
@@ -50,6 +52,9 @@ class WeightFile:
 
     def to_bytes(self) -> bytes:
         """The file's bytes."""
+        import numpy as np
+        from safetensors.numpy import save
+
         metadata = {
             "format": FORMAT,
             "family": self.family,
@@ -65,6 +70,8 @@ def read_weight_file(path: str | Path) -> WeightFile:
         FileNotFoundError: There is no such file.
         ValueError: It is not a weight file of this library.
     """
+    from safetensors import SafetensorError, safe_open
+
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weight file at {path}")

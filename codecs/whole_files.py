@@ -35,16 +35,51 @@ def write_whole(path: str | Path, data: bytes) -> None:
     Raises:
         OSError: It cannot be written; then nothing is left behind.
     """
-    final = Path(path).resolve()
+    with open_whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def open_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """Opens a file to be written, or replaced, piece by piece in a ``with`` block.
+
+    Args:
+        path: As for :func:`write_whole`.
+
+    Yields:
+        The file, which can be sought in. It has its name when the block ends; if that raises, nothing is left
+        behind.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with _blaming(path):
+        final = Path(path).resolve()
+        is_special = final.exists() and not final.is_file()
+    if is_special:
+        # A device or a pipe is written to; renaming a file over it would remove it.
+        with _blaming(path), open(final, "wb") as special:
+            yield special
+        return
+    with _blaming(path):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        file, temporary = _open_part(final.parent)
     try:
-        if final.exists() and not final.is_file():
-            # A device or a pipe is written to; renaming a file over it would remove it.
-            final.write_bytes(data)
-        else:
-            _replace(final, data)
-    except OSError as error:
-        # What was asked for, not the temporary file.
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        with file:
+            # What the block raises may be about other files; what writing raises names none.
+            with _blaming(path, unnamed_only=True):
+                yield file
+            with _blaming(path):
+                file.flush()
+                os.chmod(temporary, _usual_mode())
+                if _HAS_LOCKS:
+                    os.replace(temporary, final)  # still locked, so nobody takes it for abandoned
+        if not _HAS_LOCKS:
+            with _blaming(path):
+                os.replace(temporary, final)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def remove_abandoned(folder: str | Path) -> int:
@@ -93,21 +128,15 @@ def locked(handle: int) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_UN)
 
 
-def _replace(final: Path, data: bytes) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    file, temporary = _open_part(final.parent)
+@contextmanager
+def _blaming(path: str | Path, unnamed_only: bool = False) -> Iterator[None]:
+    """Makes errors say what was asked for, not the temporary file."""
     try:
-        with file:
-            file.write(data)
-            file.flush()
-            os.chmod(temporary, _usual_mode())
-            if _HAS_LOCKS:
-                os.replace(temporary, final)  # still locked, so nobody takes it for abandoned
-        if not _HAS_LOCKS:
-            os.replace(temporary, final)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if unnamed_only and error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def _open_part(folder: Path) -> tuple[BinaryIO, str]:

@@ -212,7 +212,7 @@ def _decode(recipe: Recipe, content: bytes, notes: list[str]) -> Made:
     import latentpress
     from latentpress.codecs import read_metadata
     from latentpress.codecs.registry import weights_for
-    from latentpress.scripts.pictures import picture_bytes
+    from latentpress.scripts.pictures import picture_file
 
     limits = latentpress.Limits()
     if recipe.max_pixels is not None:
@@ -225,7 +225,9 @@ def _decode(recipe: Recipe, content: bytes, notes: list[str]) -> Made:
     seconds = time.perf_counter() - start
     metadata = {} if recipe.strip else read_metadata(content)
     _, height, width = pixels.shape
-    return Made(picture_bytes(pixels, recipe.suffix, metadata), width, height, seconds)
+    file = picture_file(pixels, recipe.suffix, metadata)
+    notes += file.notes
+    return Made(file.data, width, height, seconds)
 
 
 def _codec_for_all(recipe: Recipe, name: str) -> Codec:

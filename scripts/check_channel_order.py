@@ -28,7 +28,7 @@ from latentpress.models.channel_order.saliency import (
     plain_score,
     variance_score,
 )
-from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_picture
+from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_flat_picture
 from latentpress.scripts.text_table import format_table
 
 ORDERING_SCORE = "weight variance"
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ports = ports_of(codec.network)
     columns, reached = [], True
     for quality in options.qualities:
-        pictures = (read_picture(path.read_bytes()).pixels for path in files)
+        pictures = (read_flat_picture(path.read_bytes()).pixels for path in files)
         rises = ablation_of_codec(codec, pictures, quality, options.replacement)
         statistics = channel_statistics(ports, quality)
         scores = {name: score.cpu() for name, score in candidate_scores(statistics).items()}

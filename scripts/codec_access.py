@@ -61,7 +61,7 @@ def check_options(codec: Codec, options: Mapping[str, object]) -> None:
     """
     known = inspect.signature(codec.compress).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-    unknown = [name.replace("target_", "") for name in options if name not in known]
+    unknown = [name.replace("target_", "").replace("_", "-") for name in options if name not in known]
     if unknown and not takes_any:
         raise ValueError(f"the codec {codec.name} has no --{unknown[0]}")
 
@@ -161,6 +161,45 @@ def effort(text: str) -> int:
     return int(text)
 
 
+def tile_size(text: str) -> int:
+    """Parses the size of tiles.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        A multiple of 64, or 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) % 64:
+        raise argparse.ArgumentTypeError(f"a size of tiles is a multiple of 64, got '{text}'")
+    return int(text)
+
+
+def region(text: str) -> tuple[int, ...]:
+    """Parses a region of a picture.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        Top row, left column, height and width.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+
+    Example:
+        >>> region("0,100,512,512")
+        (0, 100, 512, 512)
+    """
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"a region is Y,X,HEIGHT,WIDTH in pixels, got '{text}'")
+    return tuple(map(int, numbers))
+
+
 def effort_option(value: int) -> dict[str, int]:
     """Translates an effort.
 
@@ -208,6 +247,28 @@ def qualities(text: str) -> tuple[float, ...]:
         (0.0, 50.0, 100.0)
     """
     return tuple(sorted({quality(part) for part in text.split(",")}))
+
+
+def byte_ratios(text: str) -> tuple[float, ...]:
+    """Parses byte ratios with commas between them.
+
+    Args:
+        text: What was typed.
+
+    Returns:
+        Numbers above 1, rising, none twice.
+
+    Raises:
+        argparse.ArgumentTypeError: One is none.
+
+    Example:
+        >>> byte_ratios("512,64")
+        (64.0, 512.0)
+    """
+    found = sorted({positive_float(part) for part in text.split(",")})
+    if found[0] <= 1:
+        raise argparse.ArgumentTypeError(f"a byte ratio is above 1, got '{text}'")
+    return tuple(found)
 
 
 def _finite(text: str) -> float:

@@ -1,51 +1,59 @@
-"""The field codec beside zfp, SZ3, SPERR, wavelet and Fourier coding, at equal bytes.
+"""The field codec beside zfp, SZ3, SPERR, wavelets and Fourier modes, at equal bytes: ``latentpress eval``.
 
-``python -m latentpress.scripts.field_evaluation --weights field --field box.npy [--periodic] --out DIR``
-measures every codec that is installed (zfpy, pysz, numcodecs-wasm-sperr, pywavelets; ``make peers``) on one
-velocity field ``(3, D, H, W)`` float32 and writes a table and a JSON file.
+::
+
+    field -> every codec at some byte ratios --> table: errors, statistics, speeds    -> NAME.json
+          |                              +-----> spectra, densities, slices           -> NAME-....png
+          +-> every codec over its whole range --> error against ratio, where they cross
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from latentpress.codecs import load
+from latentpress.codecs import inspect
 from latentpress.codecs.field import FieldCodec
-from latentpress.scripts.field_peers import PEERS, Peer
+from latentpress.scripts.field_measures import Measures, TrueField
+from latentpress.scripts.field_peers import PEERS, Peer, transforms
 from latentpress.scripts.text_table import format_table
 
 DEFAULT_RATIOS = (64.0, 512.0, 2048.0)
+OWN_NAME = "latentpress"
 
+_TRIALS = 14
+_CLOSE_ENOUGH = 0.01
+"""Relative difference in bytes at which the search for a peer's setting ends."""
 
-class Measures(NamedTuple):
-    """How well a decoded field stands for the true one.
+_FAR_OFF = 1.25
+"""A ratio that misses what was asked for by more than this factor is not compared."""
 
-    Attributes:
-        nrmse: Root mean square error over the root mean square of the field.
-        gradient: Mean square gradient over the true one.
-        skewness: Of longitudinal derivatives (central differences, as all below).
-        flatness: Of the same.
-        divergence: Root mean square divergence, grid spacing 1.
-        small_scales: Energy in shells 24 to 40 (of a box of 128) over the true one.
-    """
+_SWEPT_QUALITIES = (0.0, 25.0, 50.0, 75.0, 100.0)
+_SWEPT_SETTINGS = 8
+_SWEPT_RATIOS = (8.0, 8192.0)
+"""Byte ratios that the curves cover."""
 
-    nrmse: float
-    gradient: float
-    skewness: float
-    flatness: float
-    divergence: float
-    small_scales: float
+HEAD = (
+    "codec",
+    "ratio",
+    "NRMSE",
+    "PSNR",
+    "dissip.",
+    "skewness",
+    "flatness",
+    "div",
+    "E 24-40",
+    "PDF",
+    "QR",
+    "enc",
+    "dec MB/s",
+)
 
 
 class Row(NamedTuple):
@@ -53,108 +61,219 @@ class Row(NamedTuple):
 
     Attributes:
         codec: Its name.
+        setting: What was asked of it.
         bytes: Of the stream.
         ratio: Bytes of the field over those of the stream.
         measures: Of the decoded field.
         encode_speed: MB of float32 a second.
         decode_speed: MB of float32 a second.
+        decoded: The field.
     """
 
     codec: str
+    setting: str
     bytes: int
     ratio: float
     measures: Measures
     encode_speed: float
     decode_speed: float
+    decoded: NDArray[np.float32]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the field."""
+        content = self._asdict()
+        del content["decoded"]
+        return content | {"measures": self.measures._asdict()}
 
 
-def measure(field: NDArray[np.float32], decoded: NDArray[np.float32]) -> Measures:
-    """Compares two velocity fields ``(3, D, H, W)``.
+class Point(NamedTuple):
+    """A point of a codec's curve.
 
-    Example:
-        >>> x = np.random.default_rng(0).normal(size=(3, 8, 8, 8)).astype(np.float32)
-        >>> measure(x, x).nrmse
-        0.0
+    Attributes:
+        codec: Its name.
+        ratio: Of bytes.
+        nrmse: Of the decoded field.
     """
-    error = decoded.astype(np.float64) - field
-    true, found = _differences(field), _differences(decoded)
-    along = np.stack([found[i, i] for i in range(3)])
-    variance = float(np.square(along).mean())
-    bands = [_band_energy(x) for x in (decoded, field)]
-    return Measures(
-        nrmse=math.sqrt(float(np.square(error).mean() / np.square(field.astype(np.float64)).mean())),
-        gradient=float(np.square(found).mean() / np.square(true).mean()),
-        skewness=float((along**3).mean() / variance**1.5),
-        flatness=float((along**4).mean() / variance**2),
-        divergence=math.sqrt(float(np.square(along.sum(0)).mean())),
-        small_scales=bands[0] / bands[1] if bands[1] else math.nan,
-    )
+
+    codec: str
+    ratio: float
+    nrmse: float
 
 
-def _differences(field: NDArray[Any]) -> NDArray[np.float64]:
-    """Central differences inside the borders, component by axis."""
-    values = field.astype(np.float64)
-    inner = slice(1, -1)
-    found = []
-    for axis in range(3):
-        forward, backward = [inner] * 3, [inner] * 3
-        forward[axis], backward[axis] = slice(2, None), slice(None, -2)
-        found.append(0.5 * (values[(slice(None), *forward)] - values[(slice(None), *backward)]))
-    return np.stack(found, axis=1)
+class Subject(NamedTuple):
+    """What is measured on.
+
+    Attributes:
+        field: ``(3, D, H, W)`` float32.
+        true: Its statistics.
+        periodic: It is a whole periodic box.
+    """
+
+    field: NDArray[np.float32]
+    true: TrueField
+    periodic: bool
+
+    @classmethod
+    def of(cls, field: NDArray[Any], periodic: bool) -> Subject:
+        """Takes a velocity field.
+
+        Raises:
+            ValueError: It is none.
+        """
+        return cls(np.ascontiguousarray(field, np.float32), TrueField(field), periodic)
+
+    @property
+    def peers(self) -> list[Peer]:
+        """All peers that are installed."""
+        return [peer for peer in (*PEERS, *transforms(self.periodic)) if peer.installed()]
 
 
-def _band_energy(field: NDArray[Any]) -> float:
-    """Energy in the shells that are 24 to 40 in a box of 128, under a Hann window because of the edges."""
-    sizes = field.shape[1:]
-    windowed = field.astype(np.float64)
-    for axis, size in enumerate(sizes, 1):
-        shape = [1] * 4
-        shape[axis] = size
-        windowed = windowed * np.hanning(size + 1)[:-1].reshape(shape)
-    modes = np.square(np.abs(np.fft.fftn(windowed, axes=(1, 2, 3)))).sum(0)
-    k = np.meshgrid(*(np.fft.fftfreq(n) * 128 for n in sizes), indexing="ij")
-    shell = np.sqrt(sum(np.square(axis) for axis in k))
-    return float(modes[(shell >= 23.5) & (shell < 40.5)].sum())
+def compare(
+    codec: FieldCodec, subject: Subject, ratios: Sequence[float], note: Callable[[str], None]
+) -> list[Row]:
+    """Every codec at every byte ratio that it reaches.
+
+    Args:
+        codec: Ours.
+        subject: The field.
+        ratios: Of bytes.
+        note: Told what is not reached.
+    """
+    rows: list[Row] = []
+    for ratio in ratios:
+        try:
+            rows += evaluate_codec(codec, subject, ratio)
+        except ValueError as error:
+            note(f"{OWN_NAME} at a ratio of {ratio:g}: {error}")
+        for row in (evaluate_peer(peer, subject, ratio) for peer in subject.peers):
+            if abs(math.log(row.ratio / ratio)) > math.log(_FAR_OFF):
+                note(f"{row.codec} does not reach a ratio of {ratio:g}, the nearest is {row.ratio:.0f}")
+            else:
+                rows.append(row)
+    return rows
 
 
-def evaluate_peer(peer: Peer, field: NDArray[np.float32], ratio: float) -> Row:
+def evaluate_codec(codec: FieldCodec, subject: Subject, ratio: float) -> list[Row]:
+    """Both decoders of the field codec at a byte ratio.
+
+    Raises:
+        ValueError: It does not reach the ratio.
+    """
+    field, periodic = subject.field, subject.periodic
+    data = codec.compress(field, target_bytes=int(field.nbytes / ratio), periodic=periodic)
+    found = inspect(data).parameters
+    options = {"ratio": int(found["ratio"]), "quality": float(found["quality"])}
+    # The search takes several encodings; speed is that of a single one.
+    start = time.perf_counter()
+    codec.compress(field, periodic=periodic, **options)  # type: ignore[arg-type]
+    seconds = time.perf_counter() - start
+    setting = f"ratio {options['ratio']}, quality {options['quality']:g}"
+    decoders: dict[str, dict[str, Any]] = {
+        "faithful": {},
+        "faithful, divergence-free": {"divergence_free": True},
+    }
+    if codec.has_realistic:
+        decoders["realistic"] = {"decoder": "realistic", "divergence_free": True}
+    return [
+        _row(f"{OWN_NAME} {name}", setting, subject, data, seconds, partial(_decoded, codec, data, decoding))
+        for name, decoding in decoders.items()
+    ]
+
+
+def evaluate_peer(peer: Peer, subject: Subject, ratio: float) -> Row:
     """A peer at the setting whose stream comes closest to a byte ratio, found by bisection."""
+    field = subject.field
     target = field.nbytes / ratio
-    low, high = peer.settings
-    best: tuple[float, bytes, float] | None = None
-    for _ in range(14):
+    scale = math.sqrt(subject.true.square)
+    low, high = (scale * bound if _is_step(peer) else bound for bound in peer.settings)
+    best: tuple[float, float, bytes, float] | None = None
+    for _ in range(_TRIALS):
         setting = math.sqrt(low * high)
         start = time.perf_counter()
         data = peer.encode(field, setting)
         seconds = time.perf_counter() - start
         miss = abs(math.log(len(data) / target))
         if best is None or miss < best[0]:
-            best = miss, data, seconds
-        if miss < 0.01:
+            best = miss, setting, data, seconds
+        if miss < _CLOSE_ENOUGH:
             break
         low, high = (setting, high) if len(data) > target else (low, setting)
     assert best is not None
-    return _row(peer.name, field, best[1], best[2], lambda: peer.decode(best[1], field.shape))
+    _, setting, data, seconds = best
+    return _row(peer.name, f"{setting:.4g}", subject, data, seconds, lambda: peer.decode(data, field.shape))
 
 
-def evaluate_codec(
-    codec: FieldCodec, field: NDArray[np.float32], ratio: float, periodic: bool, model: int | None = None
-) -> list[Row]:
-    """The field codec's decoders at a byte ratio."""
-    data = codec.compress(field, target_bytes=int(field.nbytes / ratio), ratio=model, periodic=periodic)
-    # The search takes several encodings; speed is measured on one of them.
-    start = time.perf_counter()
-    codec.compress(field, ratio=model or 64, periodic=periodic)
-    seconds = time.perf_counter() - start
-    decoders: dict[str, dict[str, Any]] = {"faithful": {}}
-    if periodic:
-        decoders["faithful, divergence-free"] = {"divergence_free": True}
-    if codec.has_realistic:
-        decoders["realistic"] = {"decoder": "realistic", "divergence_free": periodic}
-    return [
-        _row(f"latentpress {name}", field, data, seconds, partial(_decoded, codec, data, options))
-        for name, options in decoders.items()
-    ]
+def curves(codec: FieldCodec, subject: Subject) -> list[Point]:
+    """Errors of every codec over the range of ratios that it is used at."""
+    points = []
+    for model in codec.ratios:
+        for quality in _SWEPT_QUALITIES:
+            data = codec.compress(subject.field, ratio=model, quality=quality, periodic=subject.periodic)
+            decoded = codec.decompress(data, divergence_free=True).numpy()
+            points.append(_point(f"{OWN_NAME} {model}", subject, data, decoded))
+    for peer in subject.peers:
+        low, high = peer.settings
+        scale = math.sqrt(subject.true.square) if _is_step(peer) else 1.0
+        for setting in np.geomspace(max(low, high / 3e4), high, 3 * _SWEPT_SETTINGS):
+            data = peer.encode(subject.field, scale * float(setting))
+            ratio = subject.field.nbytes / len(data)
+            if not _SWEPT_RATIOS[0] <= ratio <= _SWEPT_RATIOS[1]:
+                continue
+            points.append(_point(peer.name, subject, data, peer.decode(data, subject.field.shape)))
+    return points
+
+
+def crossover(points: Sequence[Point]) -> float | None:
+    """The byte ratio from which on no installed codec has a smaller error than ours; None if there is none.
+
+    Curves are compared at ratios that both have, logarithms being interpolated. The controls, which nobody
+    can install, do not count.
+
+    Example:
+        >>> ours = [Point("latentpress 8", 10.0, 0.2), Point("latentpress 64", 1000.0, 0.3)]
+        >>> theirs = [Point("SZ3", 10.0, 0.02), Point("SZ3", 1000.0, 2.0)]
+        >>> round(crossover(ours + theirs), -1)
+        130.0
+    """
+    own = _best_at([p for p in points if p.codec.startswith(OWN_NAME)])
+    rivals = {p.codec for p in points if not p.codec.startswith((OWN_NAME, "control"))}
+    if own is None or not rivals:
+        return None
+    grid = np.linspace(float(own[0][0]), float(own[0][-1]), 400)
+    ours = np.interp(grid, *own)
+    best = np.full(grid.shape, np.inf)
+    for name in rivals:
+        curve = _best_at([p for p in points if p.codec == name])
+        if curve is not None:
+            best = np.minimum(best, np.interp(grid, *curve, left=np.inf, right=np.inf))
+    behind = np.flatnonzero(ours > best)
+    if behind.size == 0:
+        return float(np.exp(grid[0]))
+    if behind[-1] == len(grid) - 1:
+        return None
+    return float(np.exp(grid[behind[-1] + 1]))
+
+
+def _best_at(points: Sequence[Point]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Logarithms of rising ratios and of the errors there, without points that a larger ratio beats."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: -p.ratio):
+        if not kept or point.nrmse < kept[-1].nrmse:
+            kept.append(point)
+    if len(kept) < 2:
+        return None
+    kept.reverse()
+    return np.log([p.ratio for p in kept]), np.log([max(p.nrmse, 1e-12) for p in kept])
+
+
+def _is_step(peer: Peer) -> bool:
+    """Whether the setting is an error or a step, in the field's unit."""
+    return "truncation" not in peer.name
+
+
+def _point(name: str, subject: Subject, data: bytes, decoded: NDArray[Any]) -> Point:
+    error = float(np.square(decoded.astype(np.float64) - subject.true.field).mean())
+    return Point(name, subject.field.nbytes / len(data), math.sqrt(error / subject.true.square))
 
 
 def _decoded(codec: FieldCodec, data: bytes, options: dict[str, Any]) -> NDArray[Any]:
@@ -163,81 +282,49 @@ def _decoded(codec: FieldCodec, data: bytes, options: dict[str, Any]) -> NDArray
 
 
 def _row(
-    name: str, field: NDArray[np.float32], data: bytes, seconds: float, decode: Callable[[], NDArray[Any]]
+    name: str, setting: str, subject: Subject, data: bytes, seconds: float, decode: Callable[[], NDArray[Any]]
 ) -> Row:
     start = time.perf_counter()
-    decoded = decode()
+    decoded = decode().astype(np.float32)
     decode_seconds = time.perf_counter() - start
-    megabytes = field.nbytes / 1e6
+    megabytes = subject.field.nbytes / 1e6
     return Row(
         codec=name,
+        setting=setting,
         bytes=len(data),
-        ratio=field.nbytes / len(data),
-        measures=measure(field, decoded.astype(np.float32)),
+        ratio=subject.field.nbytes / len(data),
+        measures=subject.true.measure(decoded),
         encode_speed=megabytes / max(seconds, 1e-9),
         decode_speed=megabytes / max(decode_seconds, 1e-9),
+        decoded=decoded,
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows as text."""
-    head = ["codec", "ratio", "NRMSE", "gradient", "skewness", "flatness", "div", "E 24-40", "enc / dec MB/s"]
-    body = [
+def table(rows: Sequence[Row], true: Measures | None = None) -> str:
+    """Rows as text, the true field's statistics first if given."""
+    body = [] if true is None else [["truth", "", *_cells(true), "", ""]]
+    body += [
         [
             row.codec,
             f"{row.ratio:.0f}",
-            f"{row.measures.nrmse:.4f}",
-            f"{row.measures.gradient:.3f}",
-            f"{row.measures.skewness:.3f}",
-            f"{row.measures.flatness:.2f}",
-            f"{row.measures.divergence:.4f}",
-            f"{row.measures.small_scales:.2f}",
-            f"{row.encode_speed:.0f} / {row.decode_speed:.0f}",
+            *_cells(row.measures),
+            f"{row.encode_speed:.1f}",
+            f"{row.decode_speed:.1f}",
         ]
         for row in rows
     ]
-    return format_table(head, body)
+    return format_table(HEAD, body)
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Measures all codecs on one field.
-
-    Args:
-        args: Arguments; None for those of the process.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m latentpress.scripts.field_evaluation", description=__doc__
-    )
-    parser.add_argument("--weights", default="field", help="name of shipped weights, or a .safetensors file")
-    parser.add_argument("--field", required=True, metavar="FILE", help="(3, D, H, W) float32, .npy")
-    parser.add_argument("--periodic", action="store_true", help="the field is a whole periodic box")
-    parser.add_argument("--ratios", type=float, nargs="+", default=DEFAULT_RATIOS, help="byte ratios")
-    parser.add_argument("--threads", type=int, default=2, help="of the processor")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", metavar="FILE", help="JSON file for the rows")
-    options = parser.parse_args(args)
-    torch.set_num_threads(options.threads)
-    codec = load(options.weights, options.device)
-    if not isinstance(codec, FieldCodec):
-        parser.error(f"{options.weights} are weights of the family {codec.name}")
-    field = np.load(options.field)
-    truth = measure(field, field)
-    print(f"truth: skewness {truth.skewness:.3f}, flatness {truth.flatness:.2f}, div {truth.divergence:.4f}")
-    rows: list[Row] = []
-    for ratio in options.ratios:
-        rows += evaluate_codec(codec, field, ratio, options.periodic)
-        rows += [evaluate_peer(peer, field, ratio) for peer in PEERS if peer.installed()]
-        print(table(rows[-12:]), flush=True)
-    if options.out:
-        content = {
-            "weights": codec.fingerprint.hex(),
-            "field": Path(options.field).name,
-            "periodic": options.periodic,
-            "truth": truth._asdict(),
-            "rows": [row._asdict() | {"measures": row.measures._asdict()} for row in rows],
-        }
-        Path(options.out).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    main()
+def _cells(measures: Measures) -> list[str]:
+    return [
+        f"{measures.nrmse:.4f}",
+        f"{measures.psnr:.2f}",
+        f"{measures.gradient:.3f}",
+        f"{measures.skewness:.3f}",
+        f"{measures.flatness:.2f}",
+        f"{measures.divergence:.4f}",
+        f"{measures.small_scales:.2f}",
+        f"{measures.gradient_distance:.3f}",
+        f"{measures.q_r_distance:.3f}",
+    ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from latentpress.codecs.whole_files import write_whole
+from latentpress.codecs.whole_files import open_whole, write_whole
 from latentpress.scripts.failures import UsageError
 
 STANDARD = "-"
@@ -128,6 +129,31 @@ def write_bytes(path: str, data: bytes, force: bool) -> None:
     if Path(path).exists() and not force:
         raise FileExistsError(f"{path} exists: use --force to replace it")
     write_whole(path, data)
+
+
+@contextmanager
+def open_target(path: str, force: bool) -> Iterator[BinaryIO]:
+    """Opens a file to be written piece by piece in a ``with`` block, with the promises of `write_bytes`.
+
+    Args:
+        path: Path, or ``-`` for stdout.
+        force: Whether an existing file may be replaced.
+
+    Yields:
+        The file.
+
+    Raises:
+        FileExistsError: The file exists, and `force` is false.
+        OSError: It cannot be written; then nothing is left behind.
+    """
+    if path == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if Path(path).exists() and not force:
+        raise FileExistsError(f"{path} exists: use --force to replace it")
+    with open_whole(path) as file:
+        yield file
 
 
 def print_result(task: Task, text: str) -> None:

@@ -23,7 +23,7 @@ import latentpress
 from latentpress.scripts.comparison_sheet import Box, Panel, centred, comparison_sheet
 from latentpress.scripts.failures import exit_code, report
 from latentpress.scripts.peers import PEERS, Peer, around
-from latentpress.scripts.pictures import picture_bytes, read_picture, to_image
+from latentpress.scripts.pictures import picture_bytes, read_flat_picture, to_image
 from latentpress.scripts.rate_distortion import find_pictures
 from latentpress.scripts.text_table import format_table
 from latentpress.train.metrics.perceptual import Measure, measures
@@ -113,7 +113,7 @@ def _compare(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for path in find_pictures(args.data, args.limit):
-        pixels = read_picture(path.read_bytes()).pixels
+        pixels = read_flat_picture(path.read_bytes()).pixels
         pixels = pixels.expand(3, -1, -1).contiguous()
         panels: list[list[Panel]] = []
         for rate in rates:
@@ -220,7 +220,7 @@ def _jpeg_xl() -> Rival:
 
 
 def _pixels_of(data: bytes) -> torch.Tensor:
-    return read_picture(data).pixels.expand(3, -1, -1).contiguous()
+    return read_flat_picture(data).pixels.expand(3, -1, -1).contiguous()
 
 
 def _from_image(image: Image.Image) -> torch.Tensor:

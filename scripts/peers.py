@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from latentpress.scripts.pictures import picture_bytes, read_picture
+from latentpress.scripts.pictures import picture_bytes, read_flat_picture
 
 
 class Peer(NamedTuple):
@@ -119,6 +119,6 @@ def at_size(peer: Peer, pixels: torch.Tensor, target: int) -> tuple[PeerResult, 
         data, seconds = encoded(quality)
         start = time.perf_counter()
         # A grey picture comes back as colour from some formats, with three equal channels.
-        decoded = read_picture(data).pixels[: len(pixels)]
+        decoded = read_flat_picture(data).pixels[: len(pixels)]
         results.append(PeerResult(peer, quality, data, decoded, seconds, time.perf_counter() - start))
     return tuple(results)

@@ -1,7 +1,7 @@
 """Picture files to tensors and back, through Pillow.
 
-Codecs take 8-bit grey or RGB. Whatever else a file holds is brought to that here, and said: a picture that
-lost something on the way in must not look like the codec's doing.
+Codecs take grey or RGB of 8 or 16 bits, with or without alpha. Whatever else a file holds is brought to that
+here, and said: a picture that lost something on the way in must not look like the codec's doing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,30 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from latentpress.codecs.bitstream import Limits
-from latentpress.codecs.picture_modes import DEPTH_NOTE, EXIF_PREFIX, UnsupportedMode, metadata_of, to_8_bit
-from latentpress.scripts.exif import upright
+from latentpress.codecs.picture_modes import (
+    DEPTH_NOTE,
+    EXIF_PREFIX,
+    Converted,
+    UnsupportedMode,
+    flattened,
+    image_of,
+    metadata_of,
+    to_planes,
+    without_opaque_alpha,
+)
+from latentpress.codecs.picture_sections import with_bits
+from latentpress.scripts.deep_pixels import deep_layout, deep_planes, is_misread, is_reduced
+from latentpress.scripts.exif import NESTED_TAGS, block_of_tiff, tiff_tags, upright
 from latentpress.scripts.failures import PictureError
+from latentpress.scripts.png_rows import png_bytes
 
 # What damaged or foreign files make Pillow raise, besides OSError.
 _PILLOW_ERRORS = (
@@ -33,17 +47,18 @@ _PILLOW_ERRORS = (
     EOFError,
     IndexError,
     OverflowError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
 _XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
-_XMP_TIFF_TAG = 700
+_ORIENTATION_TAG, _UPRIGHT = 0x0112, 1
 # A decoded picture is what was paid for, so little more may be lost when it is written.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4", "optimize": True},
-    "WEBP": {"lossless": True},
+    "WEBP": {"lossless": True, "exact": False},
     "TIFF": {"compression": "tiff_adobe_deflate"},
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
 }
@@ -63,7 +78,8 @@ class Picture(NamedTuple):
     """A picture as codecs take it.
 
     Attributes:
-        pixels: uint8, shape (1, H, W) or (3, H, W), upright.
+        pixels: uint8 or uint16, upright; (1, H, W) grey, (2, H, W) grey and alpha, (3, H, W) RGB or (4, H, W)
+            RGBA.
         metadata: What of ``icc``, ``exif`` and ``xmp`` the file held, each as raw bytes; EXIF without the
             prefix that JPEG puts before it.
         notes: A line for everything the picture lost on the way from the file.
@@ -74,14 +90,27 @@ class Picture(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
-    """Decodes the content of a picture file.
+class PictureFile(NamedTuple):
+    """A picture as a file.
 
-    The EXIF orientation is applied. Alpha is composited over white, deeper pixels are rounded to 8 bits, CMYK
-    becomes RGB by its profile, of several frames the first is taken; each leaves a note.
+    Attributes:
+        data: The content of the file.
+        notes: A line for everything that the format cannot hold.
+    """
+
+    data: bytes
+    notes: tuple[str, ...]
+
+
+def read_picture(data: bytes | Path, limits: Limits | None = None) -> Picture:
+    """Decodes a picture file.
+
+    The EXIF orientation is applied. Transparency of any kind becomes alpha, which is left out if all pixels
+    are opaque. CMYK becomes RGB by its profile, of several frames the first is taken; each leaves a note.
 
     Args:
-        data: PNG, JPEG, WebP, TIFF, AVIF or anything else that Pillow reads.
+        data: The content of the file, or its path, which takes less memory: PNG, JPEG, WebP, TIFF, AVIF or
+            anything else that Pillow reads.
         limits: Cap on the number of pixels; None for the default limits.
 
     Returns:
@@ -89,58 +118,68 @@ def read_picture(data: bytes, limits: Limits | None = None) -> Picture:
 
     Raises:
         PictureError: This is no picture, it is damaged or too large, or its pixels are of a kind that has no
-            8-bit meaning.
+            meaning as samples of 8 or 16 bits.
     """
     cap = (limits or Limits()).max_pixels
-    try:
-        with _pillow_capped(cap), Image.open(io.BytesIO(data)) as image:
-            notes = _file_notes(image)
-            image.load()
-            turned = ImageOps.exif_transpose(image)
-            converted = to_8_bit(turned, _metadata(image.info, turned.info))
-            # np.array copies: tensors must be writable, and the view into Pillow's memory is not.
-            array = np.array(converted.image)
-    except UnsupportedMode as error:
-        raise PictureError(str(error)) from None
-    except UnidentifiedImageError:
-        raise PictureError("not a picture in a format that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(f"the picture has more than {cap} pixels") from None
-    except (OSError, *_PILLOW_ERRORS) as error:
-        raise PictureError(f"the picture cannot be read: {error}") from error
-    planes = array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-    return Picture(torch.from_numpy(planes), converted.metadata, (*notes, *converted.notes))
+    with open(data, "rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+        return _read_picture(file, data, cap)
 
 
-def picture_bytes(
-    pixels: torch.Tensor, suffix: str, metadata: Mapping[str, bytes] | None = None, **options: Any
-) -> bytes:
-    """Encodes a picture file.
+def read_flat_picture(data: bytes, limits: Limits | None = None) -> Picture:
+    """The same as 8-bit grey or RGB on white, which is what codecs are compared with.
 
     Args:
-        pixels: uint8, shape (1, H, W) or (3, H, W), on any device.
+        data: As for :func:`read_picture`.
+        limits: Cap on the number of pixels; None for the default limits.
+
+    Returns:
+        The picture, uint8, (1, H, W) or (3, H, W), with a note for what it lost.
+
+    Raises:
+        PictureError: As from :func:`read_picture`.
+    """
+    picture = read_picture(data, limits)
+    planes, notes = flattened(picture.pixels.numpy())
+    return Picture(torch.from_numpy(planes), picture.metadata, (*picture.notes, *notes))
+
+
+def picture_file(
+    pixels: torch.Tensor, suffix: str, metadata: Mapping[str, bytes] | None = None, **options: Any
+) -> PictureFile:
+    """Makes a picture file.
+
+    Args:
+        pixels: uint8 or uint16, (C, H, W) with C from 1 to 4, on any device.
         suffix: One of `PICTURE_SUFFIXES`, in any case: the format.
         metadata: ``icc``, ``exif`` and ``xmp`` to write into it.
         **options: Overrides Pillow's options for the format. Without them JPEG is written with quality 95 and
             full colour, AVIF with 90 and full colour, the others without loss.
 
     Returns:
-        The content of the file.
+        The file. What the format cannot hold is brought to what it can, with a note: alpha to white, 16 bits
+        to 8.
 
     Raises:
         PictureError: The suffix is unknown, or the format cannot hold this picture.
     """
-    name = _FORMATS.get(suffix.lower())
-    if name is None:
-        raise PictureError(f"cannot write '{suffix}' files: use one of {', '.join(PICTURE_SUFFIXES)}")
-    image = to_image(pixels)
+    name = _FORMATS[format_of(f"picture{suffix}").lower()]
+    planes, notes = _as_format_holds(pixels.detach().cpu().numpy(), name)
     buffer = io.BytesIO()
     try:
+        if name == "PNG" and planes.dtype == np.uint16:
+            return PictureFile(png_bytes(planes, metadata), notes)
         chosen = _SAVE_OPTIONS.get(name, {}) | options | _metadata_options(name, metadata or {})
-        image.save(buffer, name, **chosen)
+        image_of(planes).save(buffer, name, **chosen)
     except (OSError, *_PILLOW_ERRORS) as error:
         raise PictureError(f"the picture cannot be written as {name}: {error}") from error
-    return buffer.getvalue()
+    return PictureFile(buffer.getvalue(), notes)
+
+
+def picture_bytes(
+    pixels: torch.Tensor, suffix: str, metadata: Mapping[str, bytes] | None = None, **options: Any
+) -> bytes:
+    """The content of :func:`picture_file`, for pictures that every format can hold."""
+    return picture_file(pixels, suffix, metadata, **options).data
 
 
 def format_of(path: str) -> str:
@@ -165,13 +204,12 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
     """Wraps pixels for Pillow.
 
     Args:
-        pixels: uint8, shape (1, H, W) or (3, H, W), on any device.
+        pixels: uint8, (C, H, W) with C from 1 to 4, on any device.
 
     Returns:
-        An image of mode L or RGB.
+        An image of mode L, LA, RGB or RGBA.
     """
-    array = pixels.detach().cpu().permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    return image_of(pixels.detach().cpu().numpy())
 
 
 @contextmanager
@@ -188,28 +226,70 @@ def _pillow_capped(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _file_notes(image: Image.Image) -> list[str]:
-    """What is lost that only the file tells, not the image that Pillow makes of it."""
-    notes: list[str] = []
-    # Pillow reads 16-bit colour as 8 bits without a word; only the raw mode of the file tells.
-    if not image.mode.startswith("I") and any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
-        notes.append(DEPTH_NOTE)
+def _read_picture(file: BinaryIO, data: bytes | Path, cap: int) -> Picture:
+    try:
+        with _pillow_capped(cap), Image.open(file) as image:
+            if is_misread(image):
+                raise PictureError("TIFF files of 16 bits with a plane for each colour cannot be read")
+            notes = _frame_notes(image)
+            found = _read_planes(image, data)
+    except UnsupportedMode as error:
+        raise PictureError(str(error)) from None
+    except UnidentifiedImageError:
+        raise PictureError("not a picture in a format that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(f"the picture has more than {cap} pixels") from None
+    except (OSError, *_PILLOW_ERRORS) as error:
+        raise PictureError(f"the picture cannot be read: {error}") from error
+    pixels = torch.from_numpy(np.ascontiguousarray(found.planes))
+    return Picture(pixels, found.metadata, (*notes, *found.notes))
+
+
+def _read_planes(image: Image.Image, data: bytes | Path) -> Converted:
+    layout, reduced = deep_layout(image), is_reduced(image)
+    image.load()
+    # What is upright already would be copied.
+    is_turned = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT) != _UPRIGHT
+    turned = ImageOps.exif_transpose(image) if is_turned else image
+    metadata, notes = _metadata(image, turned)
+    if layout is not None:
+        planes = deep_planes(lambda: Image.open(data if isinstance(data, Path) else io.BytesIO(data)), layout)
+        return Converted(without_opaque_alpha(planes), metadata, notes)
+    found = to_planes(turned, metadata)
+    depth = (DEPTH_NOTE,) if reduced else ()
+    return found._replace(notes=(*depth, *found.notes, *notes))
+
+
+def _frame_notes(image: Image.Image) -> tuple[str, ...]:
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # the other frames of an MPO are previews and gain maps
-        notes.append(f"only the first of {frames} frames is kept")
-    return notes
+    # The other frames of an MPO are previews and gain maps.
+    return () if frames == 1 or image.format == "MPO" else (f"only the first of {frames} frames is kept",)
 
 
-def _metadata(stored: Mapping[Any, Any], turned: Mapping[Any, Any]) -> dict[str, bytes]:
+def _metadata(stored: Image.Image, turned: Image.Image) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Picks what is kept from Pillow's notes on the stored picture and on the one turned upright."""
-    found = metadata_of(stored)
-    if exif := found.get("exif"):
+    found = metadata_of(stored.info)
+    notes: tuple[str, ...] = ()
+    if "exif" not in found and stored.format == "TIFF":
+        try:
+            found["exif"] = block_of_tiff(stored) or b""
+        except (OSError, *_PILLOW_ERRORS):
+            notes = ("its tags are damaged and were not kept",)
+    if exif := found.pop("exif", None):
         found["exif"] = upright(exif)
     # Of XMP the turned one: Pillow has taken the orientation out.
     found.pop("xmp", None)
-    if xmp := metadata_of({name: turned.get(name) for name in _XMP_KEYS}):
+    if xmp := metadata_of({name: turned.info.get(name) for name in _XMP_KEYS}):
         found |= xmp
-    return found
+    return found, notes
+
+
+def _as_format_holds(planes: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[str, ...]]:
+    if name == "JPEG":
+        return flattened(planes)
+    if planes.dtype == np.uint8 or name == "PNG" or (name == "TIFF" and len(planes) == 1):
+        return planes, ()
+    return with_bits(planes, 8), (f"{DEPTH_NOTE}, which is what can be written as {name}: use .png for 16",)
 
 
 def _metadata_options(name: str, metadata: Mapping[str, bytes]) -> dict[str, Any]:
@@ -219,7 +299,10 @@ def _metadata_options(name: str, metadata: Mapping[str, bytes]) -> dict[str, Any
     if icc:
         options["icc_profile"] = icc
     if name == "TIFF":
-        options["exif"] = _tiff_tags(exif, xmp)
+        options["exif"] = tags = tiff_tags(exif, xmp)
+        if any(tag in tags for tag in NESTED_TAGS):
+            # Pillow writes directories of EXIF and GPS only into files that libtiff has no part in.
+            options["compression"] = None
         return options
     if exif:
         options["exif"] = exif if name == "AVIF" else EXIF_PREFIX + exif
@@ -230,16 +313,3 @@ def _metadata_options(name: str, metadata: Mapping[str, bytes]) -> dict[str, Any
     elif xmp:
         options["xmp"] = xmp
     return options
-
-
-def _tiff_tags(exif: bytes | None, xmp: bytes | None) -> Image.Exif:
-    """EXIF and XMP as tags of a TIFF file, which is what they are there."""
-    tags = Image.Exif()
-    if exif:
-        tags.load(exif)
-        # Some cameras repeat the layout of their own file, and it would replace that of this one.
-        for tag in (*range(254, 270), *range(273, 282), 284, *range(317, 340)):
-            tags.pop(tag, None)
-    if xmp:
-        tags[_XMP_TIFF_TAG] = xmp
-    return tags

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from latentpress.scripts.codec_access import effort_option
 from latentpress.scripts.failures import PictureError
 from latentpress.scripts.measures import compare
-from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_picture
+from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_flat_picture
 
 if TYPE_CHECKING:
     import torch
@@ -154,7 +154,7 @@ def measure(
     """
     warm = False
     for path in pictures:
-        picture = read_picture(path.read_bytes())
+        picture = read_flat_picture(path.read_bytes())
         for note in picture.notes:
             warn(str(path), note)
         if not warm:

@@ -105,3 +105,19 @@ def test_no_torch_before_it_is_needed(statement: str) -> None:
     program = f"{statement}\nimport sys\nsys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr or f"`{statement}` loads torch"
+
+
+@pytest.mark.parametrize("verb", [["--help"], ["info"], ["verify", "--quick"]])
+def test_quick_verbs_load_little(verb, repository: Path) -> None:
+    """Neither torch nor what takes as long to load as all the rest: whoever asks for a header gets it."""
+    stream = repository / "tests" / "golden" / "v1" / "image_rgb_64x96_q50.lpz"
+    arguments = verb if verb == ["--help"] else [*verb, str(stream)]
+    heavy = ("torch", "numpy", "constriction", "safetensors", "PIL", "rich")
+    program = (
+        "import sys\nfrom latentpress.scripts.cli import main\n"
+        f"assert main({arguments!r}) == 0\n"
+        f"found = set({heavy!r}) & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

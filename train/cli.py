@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+# Before torch is imported. Inductor of torch 2.11 merges reductions of different orders into kernels that use
+# names of other kernels, in the first stage of the index codec for one; without merging all is well.
+os.environ.setdefault("TORCHINDUCTOR_MIX_ORDER_REDUCTION", "0")
 
 import lightning
 import torch

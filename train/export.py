@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
 from latentpress.codecs.card import ModelCard, card_path
-from latentpress.codecs.image import INTEGER_PARTS
+from latentpress.codecs.image_transforms import INTEGER_PARTS
 from latentpress.codecs.weights import WeightFile
 from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.fixed_point import convert

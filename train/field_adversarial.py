@@ -27,6 +27,7 @@ from latentpress.train.field_module import FLOAT32_BITS, nrmse
 from latentpress.train.metrics.derivatives import central_differences, derivative_statistics, longitudinal
 from latentpress.train.metrics.turbulence import energy_spectrum
 from latentpress.train.optimizer import MuonAdam
+from latentpress.train.spectrum_loss import SpectrumLoss
 
 _BAND_LEVELS = 3
 
@@ -41,6 +42,7 @@ class GeneratorTerms(NamedTuple):
         adversarial: Relativistic loss.
         statistics: Deviation of band energies and derivative moments.
         divergence: Excess of mean square divergence over the gradient's.
+        spectrum: Deviation of energies in bands of wave numbers.
     """
 
     loss: Tensor
@@ -49,6 +51,7 @@ class GeneratorTerms(NamedTuple):
     adversarial: Tensor
     statistics: Tensor
     divergence: Tensor
+    spectrum: Tensor
 
 
 class DiscriminatorTerms(NamedTuple):
@@ -92,6 +95,9 @@ class FieldAdversarial(lightning.LightningModule):
         adversarial_weight: Of the relativistic loss.
         statistics_weight: Of band energies and derivative moments.
         divergence_weight: Of the divergence.
+        spectrum_weight: Of the spectrum.
+        crop_size: Of the data, which are cubes.
+        init_from: Checkpoint of an earlier adversarial stage of the same codec, to start both networks from.
         compile_network: On a GPU, compile the losses and record them with their gradients as CUDA graphs.
         val_qualities: Qualities measured in validation.
     """
@@ -106,6 +112,9 @@ class FieldAdversarial(lightning.LightningModule):
         adversarial_weight: float = 0.05,
         statistics_weight: float = 1.0,
         divergence_weight: float = 1.0,
+        spectrum_weight: float = 1.0,
+        crop_size: int = 64,
+        init_from: str | None = None,
         compile_network: bool = True,
         val_qualities: tuple[float, ...] = (25, 50, 75),
     ) -> None:
@@ -116,12 +125,16 @@ class FieldAdversarial(lightning.LightningModule):
         self.codec = codec.eval().requires_grad_(False)
         self.network: Enhancer = copy.deepcopy(codec.synthesis.enhancer).train().requires_grad_(True)
         self.discriminator = Discriminator(discriminator_channels)
+        if init_from is not None:
+            _fill(self.network, self.discriminator, init_from)
         self.lr = lr
         self.pixel_weight = pixel_weight
         self.gradient_weight = gradient_weight
         self.adversarial_weight = adversarial_weight
         self.statistics_weight = statistics_weight
         self.divergence_weight = divergence_weight
+        self.spectrum_weight = spectrum_weight
+        self.spectrum_loss = SpectrumLoss(crop_size)
         self.compile_network = compile_network
         self.val_qualities = tuple(float(q) for q in val_qualities)
         self.automatic_optimization = False
@@ -228,14 +241,16 @@ class FieldAdversarial(lightning.LightningModule):
         energy = true.square().sum((-1, -2)).mean((1, 2, 3))
         excess = longitudinal(found).sum(-1).square().mean((1, 2, 3)) / energy
         divergence = excess.mean()
+        spectrum = self.spectrum_loss(fake, field)
         loss = (
             self.pixel_weight * pixel
             + self.gradient_weight * gradient
             + self.adversarial_weight * adversarial
             + self.statistics_weight * statistics
             + self.divergence_weight * divergence
+            + self.spectrum_weight * spectrum
         )
-        parts = (pixel, gradient, adversarial, statistics, divergence)
+        parts = (pixel, gradient, adversarial, statistics, divergence, spectrum)
         return GeneratorTerms(loss, *(part.detach() for part in parts))
 
     def on_validation_epoch_start(self) -> None:
@@ -279,6 +294,16 @@ class FieldAdversarial(lightning.LightningModule):
                 line = json.dumps({"step": self.global_step, **record})
                 print(line, flush=True)
                 file.write(line + "\n")
+
+
+def _fill(enhancer: Enhancer, discriminator: Discriminator, checkpoint: str) -> None:
+    """Fills both networks; the checkpoint is unpickled, so it must be one's own."""
+    enhancer.load_state_dict(network_from_checkpoint(checkpoint).state)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    prefix = "discriminator."
+    discriminator.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    )
 
 
 def band_energy_loss(found: Tensor, true: Tensor) -> Tensor:

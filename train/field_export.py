@@ -2,8 +2,9 @@
 
 ::
 
-    ratio8.analysis...     ratio8.context...     ratio8.realistic...     ratio64. ...     tables.frequencies
-    ...
+    ratio8.analysis...   ratio8.context...   ratio8.realistic...   ratio64. ...   critic. ...   tables. ...
+
+Realistic enhancers and the critic decide no symbol and keep no bound: their matrices are int8 with scales.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
+from latentpress.codecs.byte_weights import in_bytes
 from latentpress.codecs.card import ModelCard, card_path
 from latentpress.codecs.field_networks import INTEGER_PARTS
 from latentpress.codecs.field_payload import RATIOS
@@ -48,12 +50,27 @@ class TrainedRatio(NamedTuple):
     realistic: Mapping[str, Tensor] | None = None
 
 
-def export_field(trained: Mapping[int, TrainedRatio], tables: TableSet | None = None) -> WeightFile:
+class TrainedCritic(NamedTuple):
+    """What the critic's stage made.
+
+    Attributes:
+        config: Arguments of the discriminator.
+        state: Its weights, float32.
+    """
+
+    config: Mapping[str, int]
+    state: Mapping[str, Tensor]
+
+
+def export_field(
+    trained: Mapping[int, TrainedRatio], tables: TableSet | None = None, critic: TrainedCritic | None = None
+) -> WeightFile:
     """Makes the weight file of a field codec.
 
     Args:
         trained: By ratio.
         tables: Frequency tables, one for every entry of the volumes' scale table; Gaussian ones if None.
+        critic: Scores fields without their originals; None for weights that cannot.
 
     Raises:
         InexactLayer: The integer arithmetic of a layer cannot be proved exact.
@@ -64,12 +81,19 @@ def export_field(trained: Mapping[int, TrainedRatio], tables: TableSet | None = 
         network.load_state_dict(dict(one.state))
         for part in INTEGER_PARTS:
             setattr(network, part, convert(getattr(network, part)))
-        state = dict(network.state_dict())
-        state |= {f"realistic.{name}": tensor for name, tensor in (one.realistic or {}).items()}
-        tensors |= {f"ratio{ratio}.{name}": _stored(name, tensor) for name, tensor in state.items()}
+        tensors |= {
+            f"ratio{ratio}.{name}": _stored(name, tensor) for name, tensor in network.state_dict().items()
+        }
+        for name, tensor in (one.realistic or {}).items():
+            tensors |= _in_bytes(f"ratio{ratio}.realistic.{name}", tensor)
+    config: dict[str, Any] = {"networks": {str(r): dict(t.config) for r, t in trained.items()}}
+    if critic is not None:
+        config["critic"] = dict(critic.config)
+        for name, tensor in critic.state.items():
+            tensors |= _in_bytes(f"critic.{name}", tensor)
     tables = tables or gaussian_tables(volume_scale_table().numpy())
     tensors |= {f"tables.{name}": array for name, array in tables.to_arrays().items()}
-    return WeightFile("field", {"networks": {str(r): dict(t.config) for r, t in trained.items()}}, tensors)
+    return WeightFile("field", config, tensors)
 
 
 def trained_ratio(faithful: str, realistic: str | None = None) -> TrainedRatio:
@@ -78,11 +102,22 @@ def trained_ratio(faithful: str, realistic: str | None = None) -> TrainedRatio:
     return TrainedRatio(config, state, None if realistic is None else network_from_checkpoint(realistic)[1])
 
 
+def _states(trained: Mapping[int, TrainedRatio], critic: TrainedCritic | None) -> list[Mapping[str, Tensor]]:
+    """Weights of everything that is exported."""
+    found = [state for one in trained.values() for state in (one.state, one.realistic) if state is not None]
+    return found if critic is None else [*found, critic.state]
+
+
 def _stored(name: str, tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().numpy()
     if array.dtype == np.float32 and not name.endswith(_FULL_PRECISION):
         return array.astype(np.float16)
     return array
+
+
+def _in_bytes(name: str, tensor: Tensor) -> dict[str, NDArray[Any]]:
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return {name: array} if name.endswith(_FULL_PRECISION) else in_bytes(name, array)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -98,6 +133,9 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--realistic", nargs="*", default=[], metavar="FILE", help="of the adversarial stages"
     )
+    parser.add_argument(
+        "--critic", metavar="FILE", help="of the critic's stage; without it nothing scores fields"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="weight file, .safetensors")
     parser.add_argument("--training-data", default="isotropic turbulence, simulated while training")
     parser.add_argument("--training", default="see docs/field.md")
@@ -109,7 +147,8 @@ def main(args: Sequence[str] | None = None) -> None:
         ratio: trained_ratio(one, other)
         for ratio, one, other in zip(RATIOS, options.faithful, realistic, strict=False)
     }
-    weights = export_field(trained)
+    critic = None if options.critic is None else TrainedCritic(*network_from_checkpoint(options.critic))
+    weights = export_field(trained, critic=critic)
     content = weights.to_bytes()
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +161,7 @@ def main(args: Sequence[str] | None = None) -> None:
         family=weights.family,
         config=weights.config,
         fingerprint=weights.fingerprint().hex(),
-        parameters=sum(sum(t.numel() for t in one.state.values()) for one in trained.values()),
+        parameters=sum(tensor.numel() for state in _states(trained, critic) for tensor in state.values()),
         bytes=len(content),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         license=WEIGHTS_LICENCE,

@@ -25,6 +25,14 @@ from latentpress.train.index_validation import IndexValidation
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.reconstruction_loss import ReconstructionLoss
 
+BALANCE_INTERVAL = 50
+"""Batches between measurements of the two gradients."""
+
+BALANCE_CROPS = 8
+
+LARGEST_BALANCE = 1e3
+"""Of the weight: a verdict that says nothing has no gradient either."""
+
 
 class DecoderTerms(NamedTuple):
     """The decoder's loss of a batch.
@@ -72,7 +80,10 @@ class IndexAdversarialTraining(lightning.LightningModule):
         discriminator_channels: Width of the discriminator.
         lr: Peak learning rate of the decoder.
         discriminator_lr: Peak learning rate of the discriminator.
-        adversarial_weight: Of the discriminator's verdict in the decoder's loss, once it has grown.
+        adversarial_share: How strongly the discriminator's verdict moves pixels, once it has grown, as a
+            fraction of what the reconstruction does: the gradients with respect to the decoded picture are
+            measured now and then, and the weight follows (as VQGAN does for its last layer, arXiv
+            2012.09841). With 0 there is no discriminator, and the decoder goes on by reconstruction alone.
         start_step: Batches in which the discriminator trains alone with no weight.
         ramp_steps: Batches over which the weight grows.
         lecam_weight: Of LeCAM in the discriminator's loss.
@@ -81,6 +92,7 @@ class IndexAdversarialTraining(lightning.LightningModule):
         squared_error: Weight of the mean squared error.
         dissimilarity: Weight of one minus MS-SSIM.
         wasserstein: Weight of the Wasserstein distortion.
+        pattern: Weight of the pattern that the error has in cells.
         compile_network: On a GPU, compile the losses and record them as CUDA graphs.
         init_from: Checkpoint of the first stage.
         val_details: Details measured in validation.
@@ -96,15 +108,16 @@ class IndexAdversarialTraining(lightning.LightningModule):
         discriminator_channels: int = 48,
         lr: float = 4e-4,
         discriminator_lr: float = 2e-4,
-        adversarial_weight: float = 0.004,
-        start_step: int = 1000,
-        ramp_steps: int = 2000,
+        adversarial_share: float = 0.5,
+        start_step: int = 300,
+        ramp_steps: int = 700,
         lecam_weight: float = 0.1,
         all_coarse: float = 0.3,
         absolute_error: float = 0.5,
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
+        pattern: float = 0.0,
         compile_network: bool = True,
         init_from: str | None = None,
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),
@@ -114,13 +127,15 @@ class IndexAdversarialTraining(lightning.LightningModule):
         self.discriminator = PatchDiscriminator(discriminator_channels)
         self.lr = lr
         self.discriminator_lr = discriminator_lr
-        self.adversarial_weight = adversarial_weight
+        self.adversarial_share = adversarial_share
         self.start_step = start_step
         self.ramp_steps = ramp_steps
         self.lecam_weight = lecam_weight
         self.all_coarse = all_coarse
         self.compile_network = compile_network
-        self.reconstruction = ReconstructionLoss(absolute_error, squared_error, dissimilarity, wasserstein)
+        self.reconstruction = ReconstructionLoss(
+            absolute_error, squared_error, dissimilarity, wasserstein, pattern
+        )
         self.validation = IndexValidation(val_details)
         for name in ("real_average", "decoded_average", "weight_now"):
             self.register_buffer(name, torch.zeros(()))
@@ -158,8 +173,10 @@ class IndexAdversarialTraining(lightning.LightningModule):
         planes = decoded.permute(0, 3, 1, 2)
         # Detached, so that no gradient of the decoder's loss is ever left in the discriminator.
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        verdict = torch.func.functional_call(self.discriminator, frozen, (planes,)).mean()
-        loss = self.reconstruction.total(terms) - self.weight_now * verdict
+        loss = self.reconstruction.total(terms)
+        if self.adversarial_share:
+            verdict = torch.func.functional_call(self.discriminator, frozen, (planes,)).mean()
+            loss = loss - self.weight_now * verdict
         return DecoderTerms(
             loss,
             terms.squared_error.detach() * 255**2,
@@ -182,7 +199,12 @@ class IndexAdversarialTraining(lightning.LightningModule):
         """One batch of crops: the decoder's step, then the discriminator's."""
         optimizer, opponent = self.optimizers()
         progress = (self.global_step - self.start_step) / max(1, self.ramp_steps)
-        self.weight_now.fill_(self.adversarial_weight * min(1.0, max(0.0, progress)))
+        if not self.adversarial_share:
+            self._step_alone(batch)
+            return
+        growth = min(1.0, max(0.0, progress))
+        if growth and batch_index % BALANCE_INTERVAL == 0:
+            self.weight_now.copy_(growth * self.adversarial_share * self.balance(batch))
         decoder, discriminator = self._backward(batch)
         optimizer.step()
         # Lightning counts the steps of its own optimisers, and a batch is one step.
@@ -198,6 +220,36 @@ class IndexAdversarialTraining(lightning.LightningModule):
                 "real": discriminator.real,
                 "decoded": discriminator.decoded,
             }
+            self.log_dict(values, prog_bar=True)
+
+    def balance(self, batch: CropBatch) -> Tensor:
+        """Size of the reconstruction's gradient over that of the verdict's, at the decoded pictures.
+
+        Args:
+            batch: Of which a few crops are looked at.
+        """
+        image, quality = (part[:BALANCE_CROPS] for part in batch)
+        target = image.float() / 255
+        with torch.no_grad():
+            grains = random_grains(target, quality, self.all_coarse)
+            decoded = self.network.decoder(self.network.quantise(target).vectors(), grains)
+        with torch.enable_grad():
+            decoded.requires_grad_()
+            error = self.reconstruction.total(self.reconstruction(decoded, target))
+            verdict = self.discriminator(decoded.permute(0, 3, 1, 2)).float().mean()
+            sizes = [torch.autograd.grad(loss, decoded)[0].norm() for loss in (error, verdict)]
+        return (sizes[0] / sizes[1].clamp(min=1e-12)).clamp(max=LARGEST_BALANCE)
+
+    def _step_alone(self, batch: CropBatch) -> None:
+        """A step of the decoder without an opponent, not recorded: for short runs without a GPU."""
+        optimizer, _ = self.optimizers()
+        optimizer.zero_grad()
+        decoder = self._decoder_loss(*batch)
+        self.manual_backward(decoder.loss)
+        optimizer.step()
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            psnr = 10 * torch.log10(255**2 / decoder.squared_error)
+            values = {"loss": decoder.loss.detach(), "psnr": psnr, "wasserstein": decoder.wasserstein}
             self.log_dict(values, prog_bar=True)
 
     def _backward(self, batch: CropBatch) -> tuple[DecoderTerms, DiscriminatorTerms]:

@@ -69,6 +69,7 @@ class IndexBooksTraining(RecordedTraining):
         squared_error: Weight of the mean squared error.
         dissimilarity: Weight of one minus MS-SSIM.
         wasserstein: Weight of the Wasserstein distortion.
+        pattern: Weight of the pattern that the error has in cells.
         compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
         init_from: Checkpoint of the first or second stage.
     """
@@ -83,6 +84,7 @@ class IndexBooksTraining(RecordedTraining):
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
+        pattern: float = 0.0,
         compile_network: bool = True,
         init_from: str | None = None,
     ) -> None:
@@ -90,7 +92,9 @@ class IndexBooksTraining(RecordedTraining):
         self.lr = lr
         self.book_weight = book_weight
         self.usage_batches = usage_batches
-        self.reconstruction = ReconstructionLoss(absolute_error, squared_error, dissimilarity, wasserstein)
+        self.reconstruction = ReconstructionLoss(
+            absolute_error, squared_error, dissimilarity, wasserstein, pattern
+        )
         self.validation = BookValidation()
         network.requires_grad_(False)
         network.books.requires_grad_(True)

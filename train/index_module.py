@@ -84,6 +84,7 @@ class IndexTraining(RecordedTraining):
         squared_error: Weight of the mean squared error.
         dissimilarity: Weight of one minus MS-SSIM.
         wasserstein: Weight of the Wasserstein distortion.
+        pattern: Weight of the pattern that the error has in cells.
         weight_decay: Of the hidden matrices under Muon.
         compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
         val_details: Details measured in validation, 0 (all coarse) to 1 (all fine).
@@ -100,6 +101,7 @@ class IndexTraining(RecordedTraining):
         squared_error: float = 4.0,
         dissimilarity: float = 0.15,
         wasserstein: float = 150.0,
+        pattern: float = 0.0,
         weight_decay: float = 0.0,
         compile_network: bool = True,
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),
@@ -110,7 +112,9 @@ class IndexTraining(RecordedTraining):
         self.evenness_weight = evenness_weight
         self.all_coarse = all_coarse
         self.weight_decay = weight_decay
-        self.reconstruction = ReconstructionLoss(absolute_error, squared_error, dissimilarity, wasserstein)
+        self.reconstruction = ReconstructionLoss(
+            absolute_error, squared_error, dissimilarity, wasserstein, pattern
+        )
         self.validation = IndexValidation(val_details)
         self.register_buffer("usage", torch.zeros(network.quantiser.basis.shape[0]), persistent=False)
 

@@ -46,7 +46,7 @@ class SectionType(IntEnum):
 
     Types 1 to 127 are critical: a decoder that does not know one must refuse the stream. Types from 128 are
     ancillary: a decoder that does not know one ignores the section. Type 0 is never used, so that zero
-        padding is caught.
+    padding is caught.
     """
 
     PAYLOAD = 1
@@ -54,6 +54,8 @@ class SectionType(IntEnum):
     EXIF = 3
     XMP = 4
     ALPHA = 5
+    TILES = 6
+    DEPTH = 128
 
 
 class Section(NamedTuple):
@@ -109,7 +111,7 @@ class Container:
 
     def get(self, section_type: int) -> bytes | None:
         """Content of the first section of this type, or None if there is none."""
-        return next((section.payload for section in self.sections if section.type == section_type), None)
+        return _first(self.sections, section_type)
 
 
 def write_container(
@@ -242,12 +244,18 @@ class CutContainer(NamedTuple):
         fingerprint: first 8 bytes of the SHA-256 that identifies weights and tables.
         payload: the payload section's content, or its beginning. Not verified, unless the stream is whole.
         missing: bytes of the payload that are not there.
+        sections: all sections before the payload, in stream order, each verified.
     """
 
     codec_id: CodecId
     fingerprint: bytes
     payload: bytes
     missing: int
+    sections: tuple[Section, ...] = ()
+
+    def get(self, section_type: int) -> bytes | None:
+        """Content of the first section of this type before the payload, or None if there is none."""
+        return _first(self.sections, section_type)
 
 
 def read_cut_container(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> CutContainer:
@@ -268,27 +276,33 @@ def read_cut_container(data: bytes | bytearray | memoryview, limits: Limits = DE
 
     Example:
         >>> stream = write_container(CodecId.IMAGE, bytes(8), [(SectionType.PAYLOAD, b"latents")])
-        >>> read_cut_container(stream[:-6])[2:]
+        >>> read_cut_container(stream[:-6])[2:4]
         (b'laten', 2)
     """
     stream = as_bytes(data, "data")
     try:
         whole = read_container(stream, limits)
-        return CutContainer(whole.codec_id, whole.fingerprint, whole.payload, 0)
+        return CutContainer(whole.codec_id, whole.fingerprint, whole.payload, 0, whole.sections[:-1])
     except TruncatedStream:
         pass
     header = _read_header(stream)
-    offset, count = HEADER_BYTES, 1
+    offset = HEADER_BYTES
+    sections: list[Section] = []
     while offset < len(stream) and stream[offset] != SectionType.PAYLOAD:
-        limits.check_sections(count)
-        _, offset = _read_section(stream, offset, header, limits)
-        count += 1
+        limits.check_sections(len(sections) + 1)
+        section, offset = _read_section(stream, offset, header, limits)
+        sections.append(section)
     if offset == len(stream):
         raise TruncatedStream("the stream ends before its payload section")
     length, start = decode_varint(stream, offset + 1)
     limits.check_section_bytes(length)
     payload = stream[start : start + length]
-    return CutContainer(_codec_id(header[4]), header[5:], payload, length - len(payload))
+    missing = length - len(payload)
+    return CutContainer(_codec_id(header[4]), header[5:], payload, missing, tuple(sections))
+
+
+def _first(sections: tuple[Section, ...], section_type: int) -> bytes | None:
+    return next((section.payload for section in sections if section.type == section_type), None)
 
 
 def as_bytes(data: bytes | bytearray | memoryview, name: str) -> bytes:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import google_crc32c
 
 
-def crc32c(*chunks: bytes) -> int:
+def crc32c(*chunks: bytes, start: int = 0) -> int:
     """CRC32C of the concatenation of `chunks`, without concatenating them.
 
     Args:
         *chunks: byte strings, any number, each of any length.
+        start: the checksum of what came before.
 
     Returns:
         The checksum, an integer in [0, 2**32); 0 for no bytes.
@@ -23,7 +24,7 @@ def crc32c(*chunks: bytes) -> int:
         >>> hex(crc32c(b"1234", b"56789"))
         '0xe3069283'
     """
-    checksum = 0
+    checksum = start
     for chunk in chunks:
         checksum = int(google_crc32c.extend(checksum, chunk))
     return checksum

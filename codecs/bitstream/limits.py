@@ -39,7 +39,7 @@ class Limits:
         4294836225 pixels exceed the limit of 1000000 (max_pixels)
     """
 
-    max_pixels: int = 2**28
+    max_pixels: int = 2**29
     max_voxels: int = 2**30
     max_vertices: int = 2**26
     max_faces: int = 2**27

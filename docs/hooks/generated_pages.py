@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ COPIED = {
     "LICENSE": "license.md",
 }
 REPORT_MARK = re.compile(r"^<!-- report: (\S+) -->$", re.MULTILINE)
+CAMPAIGN_MARK = re.compile(r"^<!-- campaign: (\S+) -->$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -41,7 +42,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Puts a table in the place of every mark that names a report, and leads links to the root to pages."""
     for name, page in COPIED.items():
         markdown = markdown.replace(f"](../{name}", f"]({page}")
-    return REPORT_MARK.sub(lambda found: report_table(ROOT / "docs" / found[1]), markdown)
+    markdown = REPORT_MARK.sub(lambda found: report_table(ROOT / "docs" / found[1]), markdown)
+    return CAMPAIGN_MARK.sub(lambda found: campaign_table(ROOT / "docs" / found[1]), markdown)
 
 
 def copied(source: str, text: str) -> str:
@@ -76,9 +78,15 @@ def model_card(card: ModelCard) -> str:
         "licence": card.license,
         "trained on": _one_line(card.training_data),
         "training": _one_line(card.training),
-        "lambda at quality 0 and 100": f"{card.lambda_range[0]:g}, {card.lambda_range[1]:g}",
-        "configuration": ", ".join(f"{name} {value}" for name, value in card.config.items()),
     }
+    if card.lambda_range is not None:
+        facts["lambda at quality 0 and 100"] = f"{card.lambda_range[0]:g}, {card.lambda_range[1]:g}"
+    if card.codebook is not None:
+        use = card.codebook
+        facts["codebook"] = (
+            f"{use.used} of {use.codes} codes occur on {use.data}, perplexity {use.perplexity:.0f}"
+        )
+    facts["configuration"] = ", ".join(f"{name} {value}" for name, value in _flat(card.config))
     parts = [f"## {card.name}", table(("weights", f"`{card.name}`"), list(facts.items()))]
     for found in card.measurements:
         parts.append(f"### {card.name} on {found.data}")
@@ -105,6 +113,25 @@ def report_table(path: Path) -> str:
             _differences([found for found in report["bd_rate"] if found["percent"] is not None]),
         ]
     )
+
+
+def campaign_table(path: Path) -> str:
+    """What came of each target of ``scripts/fuzz_campaign.py``, and of all."""
+    outcomes = json.loads(path.read_text("utf-8"))["outcomes"]
+    rows = [
+        (
+            one["target"],
+            f"{one['inputs']:,}",
+            f"{one['seconds']:.0f}",
+            f"{one['edges']}",
+            f"{one['peak_mb']}",
+            one["skipped"] or str(one["failed"]),
+        )
+        for one in outcomes
+    ]
+    total, seconds, failed = (sum(one[name] for one in outcomes) for name in ("inputs", "seconds", "failed"))
+    rows.append(("all", f"{total:,}", f"{seconds:.0f}", "", "", str(failed)))
+    return table(("target", "inputs", "seconds", "edges reached", "peak MB", "failed"), rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -135,6 +162,20 @@ def _differences(found: Sequence[dict[str, Any]]) -> str:
         for d in found
     ]
     return table(("bits at equal PSNR, against", "BD-rate", "over"), rows)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their names, those within others after these.
+
+    Example:
+        >>> list(_flat({"depth": 2, "context": {"width": 8}}))
+        [('depth', 2), ('context.width', 8)]
+    """
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -130,19 +130,33 @@ class FixedPointLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps integers ``(..., channels_in)`` to integers ``(..., channels_out)``, float64."""
-        if self._operands is None or self._operands[0].device != x.device:
-            # Scaling by a power of two here saves a pass over the result and is exact as well.
-            weight = self.weight.to(x.device).double() * 2.0 ** -int(self.shift)
-            self._operands = weight, self.bias.to(x.device).double() + 0.5
-        return F.linear(_limit(x), *self._operands).floor_()
+        return F.linear(_limit(x), *self._prepared(x.device)).floor_()
 
     def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """The channels ``start`` to ``stop`` of :meth:`forward` alone."""
-        if self._operands is None or self._operands[0].device != x.device:
-            self.forward(x[:0])
-        assert self._operands is not None
-        weight, bias = self._operands
+        weight, bias = self._prepared(x.device)
         return F.linear(_limit(x), weight[start:stop], bias[start:stop]).floor_()
+
+    def grouped(self, x: Tensor, channels: Tensor) -> Tensor:
+        """Channels of :meth:`forward`, other ones for each group of positions.
+
+        Args:
+            x: Integers ``(G, n, channels_in)``.
+            channels: Which ones, ``(G, r)``.
+
+        Returns:
+            ``(G, n, r)``, float64.
+        """
+        weight, bias = self._prepared(x.device)
+        return torch.baddbmm(bias[channels][:, None], _limit(x), weight[channels].mT).floor_()
+
+    def _prepared(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Weight and bias as they are multiplied; made once, as reading the shift would stop a GPU."""
+        if self._operands is None or self._operands[0].device != device:
+            # Scaling by a power of two here saves a pass over the result and is exact as well.
+            weight = self.weight.to(device).double() * 2.0 ** -int(self.shift)
+            self._operands = weight, self.bias.to(device).double() + 0.5
+        return self._operands
 
 
 class FixedPointEmbedding(nn.Module):
@@ -188,6 +202,7 @@ class FixedPointDepthwise(nn.Module):
         self.register_buffer("weight", torch.zeros(channels, 1, 3, 3, dtype=torch.int16))
         self.register_buffer("bias", torch.zeros(channels, dtype=torch.int32))
         self.register_buffer("shift", torch.zeros(1, dtype=torch.int32))
+        self._operands: tuple[Tensor, Tensor, float] | None = None
 
     @classmethod
     def from_float(cls, layer: DepthwiseConv) -> FixedPointDepthwise:
@@ -225,16 +240,23 @@ class FixedPointDepthwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps integers ``(B, H, W, C)`` to integers of the same shape, float64."""
+        weight, bias, scale = self._prepared(x.device)
         x = _limit(x)
         high = torch.floor(x * 2.0**-_HALF_BITS)
         low = x - high * 2.0**_HALF_BITS
-        halves = torch.cat((high, low)).float().permute(0, 3, 1, 2)
+        halves = torch.cat((high.float(), low.float())).permute(0, 3, 1, 2)
         # cuDNN might choose an algorithm that transforms its operands; PyTorch's own kernel sums products.
         with torch.backends.cudnn.flags(enabled=False):
-            sums = F.conv2d(halves, self.weight.float(), padding=1, groups=self.weight.shape[0])
+            sums = F.conv2d(halves, weight, padding=1, groups=weight.shape[0])
         high, low = sums.permute(0, 2, 3, 1).double().chunk(2)
-        total = (high * 2.0**_HALF_BITS + low) * 2.0 ** -int(self.shift)
-        return (total + (self.bias.double() + 0.5)).floor_()
+        return (high * 2.0**_HALF_BITS).add_(low).mul_(scale).add_(bias).floor_()
+
+    def _prepared(self, device: torch.device) -> tuple[Tensor, Tensor, float]:
+        """Weight, bias and scale as they are used; made once, as reading the shift would stop a GPU."""
+        if self._operands is None or self._operands[0].device != device:
+            weight, bias = self.weight.to(device).float(), self.bias.to(device).double() + 0.5
+            self._operands = weight, bias, 2.0 ** -int(self.shift)
+        return self._operands
 
 
 class FixedPointNeighbourConv(nn.Module):

@@ -36,19 +36,21 @@ class QuantisedLatent(NamedTuple):
 
 
 class CodingStep(NamedTuple):
-    """Elements that are coded together, ``(n,)`` each, of one latent ``(h, w, M)``.
+    """Elements that are coded together, ``(n,)`` each, of a batch of latents ``(B, h, w, M)``.
 
     Attributes:
-        positions: Their places in the flattened latent, int64, rising.
+        positions: Their places in the flattened batch, int64, rising: those of each latent stand together.
         mean: Integers in fixed-point units, float64.
         raw_scale: The same; decides the elements' tables.
         part: Which part of the stream they are in, never falling.
+        counts: How many of them each latent has; None if all have the same number.
     """
 
     positions: Tensor
     mean: Tensor
     raw_scale: Tensor
     part: int = 0
+    counts: tuple[int, ...] | None = None
 
 
 Exchange = Callable[[CodingStep], Tensor]
@@ -70,9 +72,9 @@ class LatentModel(Protocol):
         """Quantises latents ``(B, h, w, M)``; features are ``(B, h, w, C)``."""
 
     def code(self, features: Tensor, exchange: Exchange) -> Tensor:
-        """Goes through the steps of one latent and returns it decoded, ``(1, h, w, M)``, in units.
+        """Goes through the steps of latents and returns them decoded, ``(B, h, w, M)``, in units.
 
         Args:
-            features: ``(1, h, w, C)``, in units.
+            features: ``(B, h, w, C)``, in units.
             exchange: Called once a step, in order.
         """

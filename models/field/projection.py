@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+STENCIL = (2 / 3, -1 / 12)
+"""Weights of central differences of fourth order, of neighbours one and two samples away.
 
-def solenoidal(velocity: Tensor) -> Tensor:
-    """Removes the gradient part of a periodic velocity field (Leray projection, in Fourier space).
+Second order would mistake the smallest scales of a resolved flow for divergence, and higher orders look so
+far that they leave more of a codec's error where it is.
+"""
 
-    For a flow without divergence, an error of a codec along the removed part is removed with it.
+_REACH = len(STENCIL)
+
+
+def solenoidal(velocity: Tensor, periodic: Sequence[bool] = (True, True, True)) -> Tensor:
+    """Removes the part of a velocity field that has divergence.
+
+    For a flow without divergence, an error of a codec along the removed part is removed with it. A field
+    that is periodic along all axes is projected in Fourier space (Leray projection). Otherwise divergence is
+    that of fourth-order differences, wherever they stay inside the field, and the result is the nearest field
+    without any::
+
+        velocity -> differences d -> divergence -> (d d^T)^-1, by the eigenvectors of each axis -> potential
+            |                                                                                          |
+            +---------------------------------------- minus <---- d^T ---------------------------------+
 
     Args:
         velocity: ``(3, D, H, W)``, component i along axis i, on a uniform grid with equal spacings.
+        periodic: Axes that continue at their far ends.
 
     Returns:
-        Same shape and type; the mean is kept.
+        Same shape and type; the mean of a periodic field is kept.
+
+    Raises:
+        ValueError: The shape is another, or an axis has too few samples for differences.
 
     Example:
         >>> x = torch.rand(3, 8, 8, 8)
@@ -25,6 +47,18 @@ def solenoidal(velocity: Tensor) -> Tensor:
     """
     if velocity.ndim != 4 or velocity.shape[0] != 3:
         raise ValueError(f"expected three components on three axes, got shape {tuple(velocity.shape)}")
+    if all(periodic):
+        return _without_modes(velocity)
+    open_sizes = [size for size, wraps in zip(velocity.shape[1:], periodic, strict=True) if not wraps]
+    if min(open_sizes) <= 2 * _REACH:
+        raise ValueError(
+            f"an axis that is not periodic needs more than {2 * _REACH} samples, got {min(open_sizes)}"
+        )
+    return _without_differences(velocity.double(), periodic).to(velocity.dtype)
+
+
+def _without_modes(velocity: Tensor) -> Tensor:
+    """Leray projection of a periodic field."""
     shape = velocity.shape[1:]
     modes = torch.fft.rfftn(velocity.float(), dim=(1, 2, 3))
     axes = [torch.fft.fftfreq(n, device=velocity.device) for n in shape[:2]]
@@ -35,3 +69,46 @@ def solenoidal(velocity: Tensor) -> Tensor:
     square = k.square().sum(0)
     along = (k * modes).sum(0) / torch.where(square == 0, 1.0, square)
     return torch.fft.irfftn(modes - k * along, s=shape, dim=(1, 2, 3)).to(velocity.dtype)
+
+
+def _without_differences(velocity: Tensor, periodic: Sequence[bool]) -> Tensor:
+    """Orthogonal projection of a float64 field that has at least one open axis."""
+    matrices = [
+        _differences(size, wraps).to(velocity.device)
+        for size, wraps in zip(velocity.shape[1:], periodic, strict=True)
+    ]
+    eigen = [torch.linalg.eigh(d @ d.T) for d in matrices]
+    # Differences along one axis are taken where those along the others exist, too.
+    inner = [
+        tuple(
+            slice(None) if wraps or other == axis else slice(_REACH, -_REACH)
+            for other, wraps in enumerate(periodic)
+        )
+        for axis in range(3)
+    ]
+    potential = torch.stack([_along(d, velocity[i][inner[i]], i) for i, d in enumerate(matrices)]).sum(0)
+    for axis, (_, vectors) in enumerate(eigen):
+        potential = _along(vectors.T, potential, axis)
+    values = [e.eigenvalues for e in eigen]
+    potential = potential / (values[0][:, None, None] + values[1][:, None] + values[2])
+    for axis, (_, vectors) in enumerate(eigen):
+        potential = _along(vectors, potential, axis)
+    result = velocity.clone()
+    for axis, d in enumerate(matrices):
+        result[axis][inner[axis]] -= _along(d.T, potential, axis)
+    return result
+
+
+def _differences(size: int, wraps: bool) -> Tensor:
+    """Matrix of differences along an axis, ``(size, size)``, or without the ends if it is open."""
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    rows = torch.arange(size)
+    for distance, weight in enumerate(STENCIL, 1):
+        matrix[rows, (rows + distance) % size] += weight
+        matrix[rows, (rows - distance) % size] -= weight
+    return matrix if wraps else matrix[_REACH:-_REACH]
+
+
+def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Multiplies along an axis."""
+    return torch.tensordot(matrix, x, dims=([1], [axis])).movedim(0, axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -112,16 +113,15 @@ class SliceContextModel(nn.Module):
         return QuantisedLatent(y_hat, whole(means), whole(raw_scales), whole(shares) if shares else None)
 
     def code(self, features: Tensor, exchange: Exchange) -> Tensor:
-        """Goes through the steps of one latent, on integers: anchors and other half of every stage.
+        """Goes through the steps of latents, on integers: anchors and other half of every stage.
 
         Args:
-            features: ``(1, h, w, feature_channels)``, in units.
+            features: ``(B, h, w, feature_channels)``, in units.
             exchange: Called once a step, in order; elements that are skipped are not in it.
         """
-        height, width = features.shape[1:3]
+        shape = (*features.shape[:3], self.latent_channels)
         part_of_step = iter([stage.part for stage in self.schedule.stages for _ in range(2)])
-        everywhere = torch.arange(1, height * width * self.latent_channels + 1, device=features.device)
-        everywhere = everywhere.view(1, height, width, self.latent_channels)
+        everywhere = torch.arange(1, math.prod(shape) + 1, device=features.device).view(shape)
 
         def visit(channels: range, half: int, prediction: StagePrediction) -> Tensor:
             # Numbered from 1: the position too many that a half has with an odd width is 0.
@@ -135,6 +135,7 @@ class SliceContextModel(nn.Module):
                 prediction.mean.flatten()[chosen],
                 prediction.raw_scale.flatten()[chosen],
                 next(part_of_step),
+                tuple(coded.view(len(features), -1).sum(1).tolist()),
             )
             residual = torch.zeros(numbers.shape, dtype=prediction.mean.dtype, device=numbers.device)
             residual[chosen] = exchange(step)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.batch import Batch, add_batch_arguments, is_batch, run_batch
-from latentpress.scripts.codec_access import CodecShelf, add_machine_arguments, open_codec, positive_int
+from latentpress.scripts.codec_access import (
+    CodecShelf,
+    add_machine_arguments,
+    open_codec,
+    positive_int,
+    region,
+)
 from latentpress.scripts.failures import run_each, warn
+from latentpress.scripts.field_files import add_decode_arguments, decode_field
 from latentpress.scripts.file_io import (
     STANDARD,
     Task,
     check_target,
+    open_target,
     plan,
     print_result,
     read_bytes,
@@ -56,11 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="restore what is left of damaged files of several packets, and say what was lost",
     )
+    parser.add_argument(
+        "--region",
+        type=region,
+        metavar="Y,X,H,W",
+        help="restore only this part: top row, left column, height and width in pixels",
+    )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument(
         "--max-pixels", type=positive_int, metavar="N", help="refuse larger pictures before decoding them"
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_decode_arguments(parser.add_argument_group("of fields"))
     add_batch_arguments(parser)
     add_machine_arguments(parser)
 
@@ -96,14 +112,23 @@ def run(args: argparse.Namespace) -> int:
 def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace) -> None:
     import latentpress
     from latentpress.codecs import read_metadata
-    from latentpress.scripts.pictures import format_of, picture_bytes
+    from latentpress.codecs.field_description import inspect_blocks
+    from latentpress.scripts.pictures import format_of, picture_file
     from latentpress.scripts.shape_files import WRITTEN, decode_shape
 
+    blocks = None if task.source == STANDARD else inspect_blocks(task.source)
+    if blocks is not None:
+        # Maybe too large to be read at once.
+        decode_field(task, shelf.get(blocks), args)
+        return
     data = read_bytes(task.source)
+    limits = (
+        latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
+    )
     # Without repair, what is wrong with a file is said right here.
-    header = latentpress.inspect(data) if not args.repair or _is_whole(data) else None
+    header = latentpress.inspect(data, limits) if not args.repair or _is_whole(data, limits) else None
     if header is not None and header.codec == "field":
-        _decode_field(task, data, shelf.get(header), args)
+        decode_field(task, shelf.get(header), args)
         return
     if header is not None and header.codec == "shape":
         if args.output is None and task.target != STANDARD:
@@ -113,42 +138,61 @@ def _decode(task: Task, shelf: CodecShelf, suffix: str, args: argparse.Namespace
         return
     if task.target != STANDARD:
         suffix = format_of(task.target)
-    limits = (
-        latentpress.Limits() if args.max_pixels is None else latentpress.Limits(max_pixels=args.max_pixels)
-    )
     if header is None:
         _repair(task, data, suffix, limits, args)
         return
     codec = shelf.get(header)
-    start = time.perf_counter()
-    with progress_bar(str(task)) as progress:
-        pixels = codec.decompress(data, limits=limits, progress=progress)
-    seconds = time.perf_counter() - start
     metadata = {} if args.strip else read_metadata(data)
-    write_bytes(task.target, picture_bytes(pixels, suffix, metadata), args.force)
-    _, height, width = pixels.shape
+    start = time.perf_counter()
+    if args.region is not None or "tiles" in header.parameters:
+        height, width = _decode_bands(task, data, codec, suffix, metadata, limits, args)
+    else:
+        with progress_bar(str(task)) as progress:
+            pixels = codec.decompress(data, limits=limits, progress=progress)
+        height, width = pixels.shape[1:]
+        file = picture_file(pixels, suffix, metadata)
+        for note in file.notes:
+            warn(str(task), note)
+        write_bytes(task.target, file.data, args.force)
+    seconds = time.perf_counter() - start
     print_result(task, f"{width} x {height}  {seconds:.2f} s")
 
 
-def _decode_field(task: Task, data: bytes, codec: Codec, args: argparse.Namespace) -> None:
-    from latentpress.scripts.fields import field_bytes
+def _decode_bands(
+    task: Task,
+    data: bytes,
+    codec: Codec,
+    suffix: str,
+    metadata: Mapping[str, bytes],
+    limits: Limits,
+    args: argparse.Namespace,
+) -> tuple[int, int]:
+    """Decodes a picture band by band; PNG is written as the bands come. Returns height and width."""
+    from latentpress.codecs.image import ImageCodec
+    from latentpress.scripts.large_pictures import gathered, write_png
+    from latentpress.scripts.pictures import picture_file
 
-    if task.target != STANDARD and args.output is None:
-        task = task._replace(target=str(Path(task.target).with_suffix(".npy")))
-        check_target(task, args.force)
-    start = time.perf_counter()
+    if not isinstance(codec, ImageCodec):
+        raise ValueError(f"the codec {codec.name} has no --region")
     with progress_bar(str(task)) as progress:
-        values = codec.decompress(data, progress=progress).numpy()
-    seconds = time.perf_counter() - start
-    write_bytes(task.target, field_bytes(values), args.force)
-    print_result(task, f"{' x '.join(map(str, values.shape))} {values.dtype}  {seconds:.2f} s")
+        picture = codec.decompress_bands(data, limits=limits, progress=progress, region=args.region)
+        if suffix.lower() == ".png":
+            with open_target(task.target, args.force) as target:
+                write_png(target, picture, metadata)
+            return picture.shape[1:]
+        pixels = gathered(picture)
+    file = picture_file(pixels, suffix, metadata)
+    for note in file.notes:
+        warn(str(task), note)
+    write_bytes(task.target, file.data, args.force)
+    return picture.shape[1:]
 
 
-def _is_whole(data: bytes) -> bool:
+def _is_whole(data: bytes, limits: Limits) -> bool:
     import latentpress
 
     try:
-        latentpress.inspect(data)
+        latentpress.inspect(data, limits)
     except latentpress.StreamError:
         return False
     return True

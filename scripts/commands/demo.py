@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _photo(path: str | None) -> Photo:
     from latentpress.scripts.comparison_sheet import Box, centred
-    from latentpress.scripts.pictures import read_picture
+    from latentpress.scripts.pictures import read_flat_picture
 
     if path is None:
         import skimage.data
@@ -130,7 +130,7 @@ def _photo(path: str | None) -> Photo:
         array = skimage.data.astronaut()
         pixels = torch.from_numpy(array).permute(2, 0, 1).contiguous()
         return Photo("scikit-image's astronaut", pixels, Box(*FACE, CROP_SIDE, CROP_SIDE))
-    picture = read_picture(read_bytes(path))
+    picture = read_flat_picture(read_bytes(path))
     for note in picture.notes:
         warn(path, note)
     _, height, width = picture.pixels.shape

@@ -17,10 +17,20 @@ from latentpress.scripts.codec_access import (
     positive_float,
     positive_int,
     quality,
+    tile_size,
 )
 from latentpress.scripts.failures import run_each, warn
-from latentpress.scripts.fields import is_field, read_field
-from latentpress.scripts.file_io import Task, check_target, plan, print_result, read_bytes, write_bytes
+from latentpress.scripts.field_files import add_encode_arguments, encode_field
+from latentpress.scripts.fields import add_selection_arguments, is_field
+from latentpress.scripts.file_io import (
+    STANDARD,
+    Task,
+    check_target,
+    plan,
+    print_result,
+    read_bytes,
+    write_bytes,
+)
 from latentpress.scripts.progress import progress_bar
 from latentpress.scripts.shape_files import encode_shape, is_shape
 
@@ -60,9 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="E",
         help="the same over the field's range",
     )
-    parser.add_argument("--ratio", type=positive_int, metavar="R", help="of a field: 8, 64 or 512")
-    parser.add_argument("--periodic", action="store_true", help="a field continues at its far ends")
-    parser.add_argument("--variable", metavar="NAME", help="which array of a .h5, .zarr or .nc file")
     parser.add_argument(
         "--codec",
         help="weights, by name or .safetensors path (default: image, field or shape, as the file is)",
@@ -81,8 +88,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="0 to 10: time spent on making each file smaller or better (default: 0)",
     )
+    parser.add_argument(
+        "--tile-size",
+        type=tile_size,
+        metavar="N",
+        help="side of tiles in pixels, a multiple of 64; 0 for none (default: 512 for large pictures)",
+    )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    fields = parser.add_argument_group("of fields")
+    add_encode_arguments(fields)
+    add_selection_arguments(fields)
     add_batch_arguments(parser)
     add_machine_arguments(parser)
 
@@ -169,12 +185,14 @@ def _batch(args: argparse.Namespace) -> Batch:
 def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     from latentpress.scripts.pictures import read_picture
 
-    picture = read_picture(read_bytes(task.source))
+    picture = read_picture(read_bytes(STANDARD) if task.source == STANDARD else Path(task.source))
     for note in picture.notes:
         warn(str(task), note)
     options = {**rate_options(args), **effort_option(args.effort)}
     if args.packets > 1:
         options["packets"] = args.packets
+    if args.tile_size is not None:
+        options["tile_size"] = args.tile_size
     check_options(codec, options)
     if picture.metadata and not args.strip:
         options["metadata"] = picture.metadata
@@ -188,24 +206,4 @@ def _encode(task: Task, codec: Codec, args: argparse.Namespace) -> None:
     print_result(task, f"{len(data)} bytes  {bpp:.4f} bpp  {seconds:.2f} s")
 
 
-def _encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
-    import torch
-
-    options = {
-        "quality": args.quality,
-        "target_bytes": args.bytes,
-        "max_error": args.max_error,
-        "relative_error": args.relative_error,
-        "ratio": args.ratio,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
-    field = torch.from_numpy(read_field(task.source, args.variable))
-    start = time.perf_counter()
-    with progress_bar(str(task)) as progress:
-        data = codec.compress(field, periodic=args.periodic, progress=progress, **options)
-    seconds = time.perf_counter() - start
-    write_bytes(task.target, data, args.force)
-    print_result(task, f"{len(data)} bytes  ratio {field.nbytes / len(data):.1f}  {seconds:.2f} s")
-
-
-_ENCODERS = {"image": _encode, "field": _encode_field, "shape": encode_shape}
+_ENCODERS = {"image": _encode, "field": encode_field, "shape": encode_shape}

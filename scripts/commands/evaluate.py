@@ -1,4 +1,4 @@
-"""``latentpress eval``: rate, distortion and time of a codec on a folder of pictures."""
+"""``latentpress eval``: rate, distortion and time of a codec on a folder of pictures, or on a flow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latentpress.scripts.codec_access import (
     add_machine_arguments,
+    byte_ratios,
     effort,
     open_codec,
     positive_int,
     qualities,
 )
 from latentpress.scripts.failures import warn
+from latentpress.scripts.fields import add_selection_arguments
 from latentpress.scripts.file_io import write_bytes
 from latentpress.scripts.progress import progress_bar
 from latentpress.scripts.text_table import format_table
 
 if TYPE_CHECKING:
+    from latentpress import Codec
     from latentpress.scripts.rate_distortion import Mean, RateDifference, Row
     from latentpress.train.metrics.anchors import RatePoints
 
+DEFAULT_BYTE_RATIOS = (64.0, 512.0, 2048.0)
 DEFAULT_QUALITIES = tuple(float(quality) for quality in range(0, 101, 10))
 REPORTED_PACKAGES = ("latentpress", "torch", "numpy", "constriction", "pillow", "pytorch-msssim")
 HEAD = ("quality", "bpp", "estimated", "PSNR dB", "MS-SSIM", "encode s", "decode s")
@@ -59,7 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--codec", default="image", help="weights, by name or .safetensors path (default: image)"
     )
-    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="folder of pictures; of a field codec a file of a flow",
+    )
     parser.add_argument(
         "--qualities",
         type=qualities,
@@ -81,6 +90,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", default="latentpress-eval", metavar="FOLDER", help="default: latentpress-eval"
     )
     add_machine_arguments(parser)
+    _add_field_arguments(parser.add_argument_group("of a field codec"))
+
+
+def _add_field_arguments(group: argparse._ArgumentGroup) -> None:
+    add_selection_arguments(group)
+    group.add_argument(
+        "--ratios",
+        type=byte_ratios,
+        default=DEFAULT_BYTE_RATIOS,
+        metavar="R,R,...",
+        help="byte ratios to compare at (default: 64,512,2048)",
+    )
+    group.add_argument("--periodic", action="store_true", help="the flow is a whole periodic box")
+    group.add_argument("--name", help="of the written files (default: that of the data)")
+    group.add_argument(
+        "--no-curves", dest="curves", action="store_false", help="leave out errors over all ratios"
+    )
+    group.add_argument("--no-figures", dest="figures", action="store_false", help="leave out the plots")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,9 +122,14 @@ def run(args: argparse.Namespace) -> int:
     from latentpress.scripts.rate_distortion import find_pictures
     from latentpress.scripts.rd_plot import rd_plot
 
+    codec = open_codec(args.codec, args)
+    if codec.name == "field":
+        from latentpress.scripts.commands import evaluate_field
+
+        return evaluate_field.run(args, codec)  # type: ignore[arg-type]
     pictures = find_pictures(args.data, args.limit)
     anchors = _anchors(args.anchors, pictures)
-    result = _evaluate(args, pictures, anchors)
+    result = _evaluate(args, codec, pictures, anchors)
     print(_table(result.curve))
     print(f"\n{len(pictures)} pictures of {args.data}, weights {result.fingerprint}, effort {args.effort}")
     _print_monotony(result)
@@ -151,11 +183,10 @@ def _curve_of_report(report: dict[str, Any]) -> dict[str, dict[str, list[float]]
 
 
 def _evaluate(
-    args: argparse.Namespace, pictures: Sequence[Path], anchors: Mapping[str, RatePoints]
+    args: argparse.Namespace, codec: Codec, pictures: Sequence[Path], anchors: Mapping[str, RatePoints]
 ) -> Evaluation:
     from latentpress.scripts.rate_distortion import means, measure, rate_difference
 
-    codec = open_codec(args.codec, args)
     rows: list[Row] = []
     total = len(pictures) * len(args.qualities)
     with tempfile.TemporaryDirectory() as folder, progress_bar("eval") as progress:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from latentpress.scripts.failures import run_each
-from latentpress.scripts.file_io import read_bytes
+from latentpress.scripts.file_io import STANDARD, read_bytes
 
 if TYPE_CHECKING:
     from latentpress import Header
@@ -33,20 +34,30 @@ def run(args: argparse.Namespace) -> int:
         The exit code.
     """
     import latentpress
+    import latentpress.codecs
+    from latentpress.codecs.field_description import inspect_blocks
+    from latentpress.scripts.metadata_text import metadata_lines
 
     def show(path: str) -> None:
-        header = latentpress.inspect(read_bytes(path))
-        print(as_json(path, header) if args.json else as_text(path, header))
+        # Of a field in blocks, which may be of any size, only the beginning is read.
+        header = None if path == STANDARD else inspect_blocks(path)
+        metadata: dict[str, str] = {}
+        if header is None:
+            data = read_bytes(path)
+            header = latentpress.inspect(data)
+            metadata = dict(metadata_lines(latentpress.codecs.read_metadata(data)))
+        print(as_json(path, header, metadata) if args.json else as_text(path, header, metadata))
 
     return run_each(args.files, show, debug=args.debug)
 
 
-def as_json(path: str, header: Header) -> str:
+def as_json(path: str, header: Header, metadata: Mapping[str, str] | None = None) -> str:
     """Puts a header into one line for programs.
 
     Args:
         path: Where it was read.
         header: The header.
+        metadata: A line for each block of metadata.
 
     Returns:
         A JSON object.
@@ -62,16 +73,18 @@ def as_json(path: str, header: Header) -> str:
             "overhead_bytes": header.overhead_bytes,
             "sections": [{"name": section.name, "bytes": section.bytes} for section in header.sections],
             "parameters": dict(header.parameters),
+            "metadata": dict(metadata or {}),
         }
     )
 
 
-def as_text(path: str, header: Header) -> str:
+def as_text(path: str, header: Header, metadata: Mapping[str, str] | None = None) -> str:
     """Puts a header into lines for people.
 
     Args:
         path: Where it was read.
         header: The header.
+        metadata: A line for each block of metadata.
 
     Returns:
         Lines without an end of line after the last.
@@ -85,6 +98,7 @@ def as_text(path: str, header: Header) -> str:
     if isinstance(width, int) and isinstance(height, int):
         lines["bpp"] = f"{header.total_bytes * 8 / (width * height):.4f}"
     lines |= {name: _number(value) for name, value in header.parameters.items()}
+    lines |= metadata or {}
     lines["sections"] = ", ".join(f"{section.name} {section.bytes}" for section in header.sections)
     wide = max(map(len, lines))
     return "\n".join([path, *(f"  {name.ljust(wide)}  {value}" for name, value in lines.items())])

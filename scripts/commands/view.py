@@ -37,14 +37,14 @@ def run(args: argparse.Namespace) -> int:
         The exit code.
     """
     from latentpress.codecs.bitstream import Limits
-    from latentpress.scripts.view.picture_bench import PictureBench
+    from latentpress.scripts.view.bench import Bench
     from latentpress.scripts.view.server import ViewServer
 
     if args.threads is not None:
         import torch
 
         torch.set_num_threads(args.threads)
-    bench = PictureBench(args.device, args.codec, Limits(max_pixels=args.max_pixels))
+    bench = Bench(args.device, args.codec, Limits(max_pixels=args.max_pixels))
     with ViewServer(bench, args.port) as server:
         print(f"{server.url}  (Ctrl-C ends)", flush=True)
         if not args.no_browser:

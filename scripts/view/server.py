@@ -26,7 +26,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latentpress.scripts.failures import describe, exit_code
-from latentpress.scripts.view.picture_bench import PictureBench, Rate, Superseded
+from latentpress.scripts.view.bench import Bench
+from latentpress.scripts.view.colours import colour_tables
+from latentpress.scripts.view.kinds import Item, Rate, Result, Superseded
+from latentpress.scripts.view.samples import SAMPLES
 
 HOST = "127.0.0.1"
 PAGE_HEADER = b"x-latentpress-page"
@@ -35,8 +38,11 @@ MAX_UPLOAD_BYTES = 256 * 2**20
 _PAGE_FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript")
+        for name in ("page", "rate", "server", "numbers", "picture", "field", "plot", "shape", "turntable")
+    },
 }
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -49,7 +55,7 @@ _HEADERS = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(bench: PictureBench) -> Starlette:
+def make_app(bench: Bench) -> Starlette:
     """Makes the application.
 
     Args:
@@ -59,10 +65,13 @@ def make_app(bench: PictureBench) -> Starlette:
     routes += [
         Route("/api/offer", _offer(bench)),
         Route("/api/items", _add(bench), methods=["POST"]),
-        Route("/api/items/{item}/shown.png", _shown(bench.item)),
+        Route("/api/samples/{sample}", _add_sample(bench), methods=["POST"]),
+        Route("/api/colours", _colours),
+        Route("/api/items/{item}/parts/{part}", _part(bench.item)),
+        Route("/api/items/{item}/progress", _progress(bench)),
         Route("/api/items/{item}/results", _compress(bench), methods=["POST"]),
         Route("/api/results/{item}/peers/{peer}", _peer(bench), methods=["POST"]),
-        Route("/api/results/{item}/shown.png", _shown(bench.result)),
+        Route("/api/results/{item}/parts/{part}", _part(bench.result)),
         Route("/api/results/{item}/file", _download(bench)),
     ]
     return Starlette(
@@ -86,7 +95,7 @@ class ViewServer:
         OSError: The port is in use.
     """
 
-    def __init__(self, bench: PictureBench, port: int = 0) -> None:
+    def __init__(self, bench: Bench, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -153,14 +162,17 @@ def _page_file(name: str, media_type: str) -> Endpoint:
     return send
 
 
-def _offer(bench: PictureBench) -> Endpoint:
+def _offer(bench: Bench) -> Endpoint:
     async def offer(_: Request) -> Response:
-        return JSONResponse(bench.describe())
+        samples = [
+            {"name": name, "kind": sample.kind, "title": sample.title} for name, sample in SAMPLES.items()
+        ]
+        return JSONResponse({**bench.describe(), "samples": samples})
 
     return offer
 
 
-def _add(bench: PictureBench) -> Endpoint:
+def _add(bench: Bench) -> Endpoint:
     async def add(request: Request) -> Response:
         content = bytearray()
         async for part in request.stream():
@@ -173,7 +185,7 @@ def _add(bench: PictureBench) -> Endpoint:
     return add
 
 
-def _compress(bench: PictureBench) -> Endpoint:
+def _compress(bench: Bench) -> Endpoint:
     async def compress(request: Request) -> Response:
         try:
             rate = Rate(**await request.json())
@@ -184,24 +196,50 @@ def _compress(bench: PictureBench) -> Endpoint:
     return compress
 
 
-def _peer(bench: PictureBench) -> Endpoint:
+def _peer(bench: Bench) -> Endpoint:
     async def peer(request: Request) -> Response:
         return await _answer(bench.at_equal_bytes, request.path_params["item"], request.path_params["peer"])
 
     return peer
 
 
-def _shown(find: Callable[[str], Any]) -> Endpoint:
-    async def shown(request: Request) -> Response:
+def _add_sample(bench: Bench) -> Endpoint:
+    async def add(request: Request) -> Response:
+        sample = SAMPLES.get(request.path_params["sample"])
+        if sample is None:
+            raise HTTPException(404, "there is no such sample")
+        return await _answer(lambda: bench.add(sample.name, sample.make()))
+
+    return add
+
+
+def _part(find: Callable[[str], Item | Result[Any]]) -> Endpoint:
+    async def part(request: Request) -> Response:
         found = _found(find, request)
-        return Response(
-            found.shown, media_type="image/png", headers={"cache-control": "private, max-age=3600"}
-        )
+        try:
+            content = await run_in_threadpool(found.part, request.path_params["part"], request.query_params)
+        except KeyError:
+            raise HTTPException(404, "there is no such part") from None
+        except ValueError as error:
+            raise HTTPException(422, describe(error)) from None
+        kept = {"cache-control": "private, max-age=3600"}
+        return Response(content.data, media_type=content.media_type, headers=kept)
 
-    return shown
+    return part
 
 
-def _download(bench: PictureBench) -> Endpoint:
+def _progress(bench: Bench) -> Endpoint:
+    async def progress(request: Request) -> Response:
+        return JSONResponse(bench.progress(request.path_params["item"])._asdict())
+
+    return progress
+
+
+async def _colours(_: Request) -> Response:
+    return JSONResponse(await run_in_threadpool(colour_tables))
+
+
+def _download(bench: Bench) -> Endpoint:
     async def download(request: Request) -> Response:
         found = _found(bench.result, request)
         # RFC 6266: the name as UTF-8, percent-encoded.

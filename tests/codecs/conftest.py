@@ -1,6 +1,8 @@
 """A tiny image codec that really trades bytes for quality, and pictures for it."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,3 +201,17 @@ def tiny_index_codec(tiny_index_weights):
     from latentpress.codecs.index import IndexCodec
 
     return IndexCodec(tiny_index_weights)
+
+
+@pytest.fixture(scope="session")
+def field_codec() -> Any:
+    """A tiny field codec of two ratios for waves, see ``field_weights.py``; made once, it takes a while."""
+    from latentpress.codecs.field import FieldCodec
+
+    path = Path(__file__).with_name("field_weights.py")
+    spec = importlib.util.spec_from_file_location("field_weights", path)
+    assert spec is not None
+    assert spec.loader is not None
+    helper = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(helper)
+    return FieldCodec(helper.field_weights())

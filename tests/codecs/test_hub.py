@@ -39,6 +39,23 @@ def test_without_a_card(tiny_weights, tmp_path):
     assert not (tmp_path / "card.json").exists()
 
 
+def test_by_name_and_by_path(tiny_weights, card, tmp_path, monkeypatch):
+    path = tmp_path / "weights" / "tiny.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(tiny_weights.to_bytes())
+    path.with_suffix(".json").write_text(card.to_json())
+    monkeypatch.setattr("latentpress.codecs.registry.shipped_weights", lambda: {"tiny": path})
+    for number, weights in enumerate(["tiny", path, str(path)]):
+        folder = save_pretrained(weights, tmp_path / f"folder{number}")
+        assert from_pretrained(folder).fingerprint == tiny_weights.fingerprint()
+        assert read_card(folder / "card.json") == card
+    with pytest.raises(ValueError, match="unknown codec 'absent'"):
+        save_pretrained("absent", tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        save_pretrained("absent.safetensors", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_card_of_other_weights(tiny_weights, card, tmp_path):
     with pytest.raises(ValueError, match="not of"):
         save_pretrained(tiny_weights, tmp_path, dataclasses.replace(card, fingerprint="00" * 8))

@@ -46,7 +46,13 @@ class TestPictures:
         data = tiny_codec.compress(x, quality=80)
         y = tiny_codec.decompress(data)
         assert (y.dtype, y.shape) == (torch.uint8, x.shape)
-        assert parameters(data) == {"width": width, "height": height, "channels": channels, "quality": 80.0}
+        assert parameters(data) == {
+            "width": width,
+            "height": height,
+            "channels": channels,
+            "quality": 80.0,
+            "bits": 8,
+        }
         assert psnr(x, y) > 20
 
     def test_input_is_left_alone(self, tiny_codec, picture):
@@ -204,14 +210,12 @@ class TestTargets:
 
 
 class TestWrongArguments:
-    @pytest.mark.parametrize("x", [None, 3, [[1.0]], np.zeros((3, 4, 4), np.uint8), "picture"])
+    @pytest.mark.parametrize("x", [None, 3, [[1.0]], "picture"])
     def test_no_tensor(self, tiny_codec, x):
         with pytest.raises(TypeError, match=type(x).__name__):
             tiny_codec.compress(x)
 
-    @pytest.mark.parametrize(
-        "shape", [(4, 5), (1, 3, 4, 5), (2, 4, 5), (4, 4, 5), (0, 4, 5), (3, 0, 5), (3, 4, 0)]
-    )
+    @pytest.mark.parametrize("shape", [(4, 5), (1, 3, 4, 5), (5, 4, 5), (0, 4, 5), (3, 0, 5), (3, 4, 0)])
     def test_shape(self, tiny_codec, shape):
         for kind in (torch.uint8, torch.float32):
             with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
@@ -354,7 +358,7 @@ class TestHostileBytes:
         with pytest.raises(CorruptStream, match=codec_id.name.lower()):
             tiny_codec.decompress(foreign)
 
-    @pytest.mark.parametrize(("height", "width"), [(60000, 60000), (2**63, 1), (1, 2**28 + 1)])
+    @pytest.mark.parametrize(("height", "width"), [(60000, 60000), (2**63, 1), (1, 2**29 + 1)])
     def test_announced_sizes_are_checked_first(self, tiny_codec, stream, height, width, monkeypatch):
         """A valid container, a valid header, and a picture that nobody has memory for."""
 

@@ -7,6 +7,7 @@ from latentpress.codecs.bitstream import Limits, read_container
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.image_refinement import RatePoint, slope
 from latentpress.codecs.image_trials import MOST_REFINEMENTS, Trials
+from latentpress.codecs.picture_input import picture_input
 from latentpress.codecs.registry import inspect
 
 
@@ -24,7 +25,7 @@ def loss(codec, x, data, multiplier) -> float:
 
 
 def multiplier_at(codec, x, tenths) -> float:
-    trials = Trials(codec, x.float() / 255, 0, lambda *_: None)
+    trials = Trials(codec, picture_input(x), 0, lambda *_: None)
     return trials._slope_at(tenths)
 
 
@@ -42,7 +43,7 @@ class TestQuality:
     def test_any_decoder_reads_it(self, tiny_codec, tiny_weights, picture):
         """An untouched codec decodes to exactly what the encoder took the picture to be."""
         x = picture(33, 50)
-        trial = Trials(tiny_codec, x.float() / 255, 20, lambda *_: None).best_at(600)
+        trial = Trials(tiny_codec, picture_input(x), 20, lambda *_: None).best_at(600)
         data = tiny_codec.compress(x, quality=60, effort=1)
         assert read_container(data).payload == trial.payload
         assert data != tiny_codec.compress(x, quality=60)

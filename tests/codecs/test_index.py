@@ -19,9 +19,10 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.image import ImageCodec
-from latentpress.codecs.index import IndexCodec, map_copies, setting_of_quality
+from latentpress.codecs.index import IndexCodec, map_copies
 from latentpress.codecs.index_payload import read_body, split_packets
 from latentpress.codecs.index_repair import RepairedPicture
+from latentpress.codecs.index_trials import setting_of_quality
 from latentpress.codecs.registry import inspect, read_metadata
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.index.granularity import route, routing_scores
@@ -123,7 +124,7 @@ def test_wrong_arguments(codec, picture) -> None:
         with pytest.raises(ValueError, match="must be"):
             codec.compress(x, **wrong)
     with pytest.raises(TypeError, match="tensor"):
-        codec.compress(x.numpy())
+        codec.compress(x.tolist())
     with pytest.raises(ValueError, match="shape"):
         codec.compress(x[None])
     with pytest.raises(TypeError, match="int64"):
@@ -317,3 +318,15 @@ def test_settings_cover_the_range() -> None:
     assert [s.book for s in settings] == sorted(s.book for s in settings)
     assert all(s.split == 0 for s in settings if s.book < 7)
     assert math.isclose(settings[-1].split * settings[-1].fine, 1.0)
+
+
+def test_bits_add_up(codec, picture) -> None:
+    data = codec.compress(picture(80, 112), quality=70)
+    bits = codec.index_bits(data)
+    cells = 5 * 7
+    assert bits.map > 0
+    assert 8 * len(data) > bits.map + bits.indexes > 8 * len(data) - 8 * 120
+    full = math.log2(codec.model.books.books[-1].size)
+    assert cells * full < bits.raw_indexes < 16 * cells * full
+    coarse = codec.index_bits(codec.compress(picture(80, 112), quality=0))
+    assert coarse.raw_indexes == cells * 3

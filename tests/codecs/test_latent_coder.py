@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentpress.codecs.bitstream import CorruptStream, StreamError, TruncatedStream, crc32c
+from latentpress.codecs.bitstream import CorruptStream, StreamError, SymbolEncoder, TruncatedStream, crc32c
 from latentpress.codecs.latent_coder import SYMBOL_LIMIT
 from latentpress.models.entropy.fixed_point import UNIT
 
@@ -97,6 +97,56 @@ def test_means_and_tables_vary(coder):
     assert len(scales) > 1000
 
 
+class TestBatch:
+    """A latent has the same bytes in any batch, and decodes in any other."""
+
+    TENTHS = (0, 333, 700, 1000)
+
+    @pytest.fixture(params=["four steps", "slices", "slices without skipping"])
+    def coder(self, request):
+        name = {"four steps": "tiny_codec", "slices": "tiny_max_codec"}.get(
+            request.param, "patient_max_codec"
+        )
+        return request.getfixturevalue(name)._coder
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (8, 6)])
+    def test_is_its_latents(self, coder, height, width):
+        pairs = [latents(coder, height, width, seed) for seed in range(4)]
+        y, z = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+        qualities = torch.tensor(self.TENTHS) / 10
+        prefixes = [b"", b"a", b"bc", b"def"]
+        batch = coder.encode_batch(y, z, qualities, prefixes)
+        for number, (pair, parts) in enumerate(zip(pairs, batch.parts(), strict=True)):
+            alone = coder.encode(*pair, qualities[number : number + 1], prefix=prefixes[number])
+            assert alone.parts == parts
+            assert torch.equal(alone.y_hat, batch.y_hat[number : number + 1])
+        order = [2, 0, 3]
+        decoded = coder.decode_batch(
+            [batch.parts()[k] for k in order], (height, width), qualities[order], [prefixes[k] for k in order]
+        )
+        assert torch.equal(decoded, batch.y_hat[order])
+
+    def test_latents_with_fewer_parts(self, coder):
+        pairs = [latents(coder, 4, 4, seed) for seed in range(3)]
+        y, z = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+        qualities, prefixes = torch.tensor([50.0] * 3), [b""] * 3
+        parts = coder.encode_batch(y, z, qualities, prefixes).parts()
+        cut = [parts[0], parts[1][:1], parts[2]]
+        found = coder.decode_batch(cut, (4, 4), qualities, prefixes)
+        for number in range(3):
+            alone = coder.decode_parts(cut[number], (4, 4), qualities[:1])
+            assert torch.equal(found[number : number + 1], alone)
+
+    def test_one_is_damaged(self, coder):
+        pairs = [latents(coder, 2, 2, seed) for seed in range(2)]
+        y, z = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+        qualities = torch.tensor([50.0, 50.0])
+        parts = coder.encode_batch(y, z, qualities, [b"a", b"b"]).parts()
+        for latent, prefixes in ((parts, [b"a", b"c"]), (parts[::-1], [b"a", b"b"])):
+            with pytest.raises(CorruptStream):
+                coder.decode_batch(latent, (2, 2), qualities, prefixes)
+
+
 @pytest.mark.parametrize(("encoder", "decoder"), [(1, 2), (2, 1)])
 def test_threads(coder, encoder, decoder):
     before = torch.get_num_threads()
@@ -167,11 +217,14 @@ class TestDamage:
         with pytest.raises(StreamError):
             coder.decode(data, 0x12345678, 2, 3, quality(400))
 
-    def test_symbols_beyond_the_limit(self, coder, monkeypatch):
+    def test_symbols_beyond_the_limit(self, coder):
         """An encoder that does not limit its symbols writes what no decoder takes."""
-        monkeypatch.setattr("latentpress.codecs.latent_coder.SYMBOL_LIMIT", 10**6)
-        y, z = latents(coder, 1, 1, 6)
-        coded = coder.encode(y + SYMBOL_LIMIT + 100, z, quality(400))
-        monkeypatch.undo()
-        with pytest.raises(CorruptStream, match=str(SYMBOL_LIMIT)):
-            coder.decode(coded.data, coded.checksum, 1, 1, quality(400))
+        seen = []
+        coder.encode(*latents(coder, 1, 1, 6), quality(400), seen.append)
+        for value in (SYMBOL_LIMIT + 1, -SYMBOL_LIMIT - 1):
+            encoder = SymbolEncoder()
+            seen[0].symbols[-1] = value
+            for group in seen:
+                encoder.put(group.symbols, group.indexes, coder.tables)
+            with pytest.raises(CorruptStream, match=str(SYMBOL_LIMIT)):
+                coder.decode(encoder.finish(), 0, 1, 1, quality(400))

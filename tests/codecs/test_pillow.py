@@ -153,21 +153,53 @@ class TestModes:
     def test_converted_in_silence(self, photo, mode, kept):
         assert opened(saved(photo.convert(mode))).mode == kept
 
-    def test_transparency_goes_on_white_and_says_so(self, photo):
-        layers = photo.copy()
-        layers.putalpha(0)
-        with pytest.warns(UserWarning, match="put on white"):
-            data = saved(layers, quality=100)
-        assert data == saved(Image.new("RGB", photo.size, "white"), quality=100)
+    @pytest.mark.parametrize("mode", ["LA", "RGBA"])
+    def test_transparency(self, photo, tiny_codec, mode):
+        layers = photo.convert(mode)
+        layers.putalpha(Image.linear_gradient("L").resize(photo.size))
+        data = saved(layers, alpha_max_error=0)
+        image = opened(data)
+        assert (image.mode, image.size) == (mode, photo.size)
+        np.testing.assert_array_equal(np.array(image)[..., -1], np.array(layers)[..., -1])
+        planes = torch.from_numpy(np.array(layers)).permute(2, 0, 1)
+        assert data == tiny_codec.compress(planes, alpha_max_error=0)
+        np.testing.assert_array_equal(np.array(image), tiny_codec.decompress(data).permute(1, 2, 0).numpy())
+
+    @pytest.mark.parametrize(("mode", "kept"), [("La", "LA"), ("RGBa", "RGBA"), ("PA", "RGBA")])
+    def test_other_transparency(self, photo, mode, kept):
+        layers = photo.convert(kept)
+        layers.putalpha(100)
+        if mode == "PA":
+            layers = photo.quantize(16)
+            layers.putalpha(100)
+            assert layers.mode == mode
+        assert opened(saved(layers if mode == "PA" else layers.convert(mode))).mode == kept
+
+    def test_palette_with_transparent_colours(self, photo):
+        image = photo.quantize(8)
+        image.info["transparency"] = 3
+        found = np.array(opened(saved(image, alpha_max_error=0)))
+        np.testing.assert_array_equal(found[..., 3] == 0, np.array(image) == 3)
 
     def test_opaque_alpha_is_no_loss(self, photo):
         assert saved(photo.convert("RGBA")) == saved(photo)
 
-    def test_sixteen_bits(self):
-        values = np.full((4, 6), 257 * 80, np.uint16)
-        with pytest.warns(UserWarning, match="16 bits"):
-            data = saved(Image.fromarray(values))
-        assert data == saved(Image.new("L", (6, 4), 80))
+    def test_sixteen_bits(self, tiny_codec):
+        values = (np.arange(24 * 40).reshape(24, 40) * 60).astype(np.uint16)
+        data = saved(Image.fromarray(values), quality=100)
+        image = opened(data)
+        assert (image.mode, image.info["bits"]) == ("I;16", 16)
+        np.testing.assert_array_equal(np.array(image), tiny_codec.decompress(data)[0].numpy())
+        assert data == saved(Image.fromarray(values.astype(np.int32)), quality=100)
+
+    def test_sixteen_bit_colour_opens_as_eight(self, tiny_codec, picture):
+        x = (picture(9, 12).int() * 257).to(torch.uint16)
+        image = opened(tiny_codec.compress(x))
+        assert (image.mode, image.info["bits"]) == ("RGB", 16)
+        np.testing.assert_array_equal(
+            np.array(image).astype(int),
+            (tiny_codec.decompress(tiny_codec.compress(x)).permute(1, 2, 0).int().numpy() + 128) // 257,
+        )
 
     def test_cmyk(self):
         with pytest.warns(UserWarning, match="CMYK was converted"):

@@ -116,7 +116,7 @@ class TestInspect:
         assert [section.name for section in header.sections] == ["icc", "payload"]
         assert header.sections[0].bytes == 3
         assert sum(section.bytes for section in header.sections) + header.overhead_bytes == len(data)
-        assert header.parameters == {"width": 34, "height": 21, "channels": 1, "quality": 12.5}
+        assert header.parameters == {"width": 34, "height": 21, "channels": 1, "quality": 12.5, "bits": 8}
 
     def test_overhead_is_small(self, tiny_codec, picture):
         assert inspect(tiny_codec.compress(picture())).overhead_bytes <= 24

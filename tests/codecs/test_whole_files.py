@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentpress.codecs import whole_files
-from latentpress.codecs.whole_files import remove_abandoned, write_whole
+from latentpress.codecs.whole_files import open_whole, remove_abandoned, write_whole
 
 KILLS = 12
 SIZE = 3_000_000
@@ -52,6 +52,45 @@ def test_failure_names_what_was_asked_for(tmp_path, monkeypatch):
     assert caught.value.filename == str(tmp_path / "file")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_piece_by_piece(tmp_path):
+    path = tmp_path / "new" / "file"
+    with open_whole(path) as file:
+        file.write(b"one, ")
+        assert not path.exists()
+        file.write(b"two")
+    assert path.read_bytes() == b"one, two"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), ValueError("no"), FileNotFoundError(2, "not there", "another file")]
+)
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
+    (tmp_path / "file").write_bytes(b"old")
+
+    def write_half() -> None:
+        with open_whole(tmp_path / "file") as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        write_half()
+    assert caught.value is error
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_full_disk_is_told_of_the_file(tmp_path):
+    def fill() -> None:
+        with open_whole(tmp_path / "file"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        fill()
+    assert caught.value.filename == str(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unfinished_files_go_with_their_process(tmp_path):

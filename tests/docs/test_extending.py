@@ -72,7 +72,7 @@ def test_the_code_is_short():
         if title.startswith("walsh_codec/")
     ]
     lines = [line for content in code for line in content.splitlines() if line.strip()]
-    assert len(lines) <= 70
+    assert len(lines) <= 60
 
 
 def test_the_page_runs(package):

@@ -86,6 +86,28 @@ def test_card_without_measurements(hook):
     assert "###" not in text
 
 
+def test_cards_of_other_families(hook):
+    """Neither has all of what the image codec's card has."""
+    from latentpress.codecs.card import CodebookUse, ModelCard
+
+    config = {"networks": {"8": {"channels": 192}}}
+    card = ModelCard("field", "field", config, "0" * 16, 1, 1, "2025-01-01", "MIT", "flows", "", None)
+    text = hook.model_card(card)
+    assert "lambda" not in text
+    assert "networks.8.channels 192" in text
+    use = CodebookUse("photographs", 1024, 1000, 812.3)
+    card = ModelCard("index", "index", {}, "0" * 16, 1, 1, "2025-01-01", "MIT", "", "", None, (), use)
+    assert "1000 of 1024 codes occur on photographs, perplexity 812" in hook.model_card(card)
+
+
+def test_readme_has_the_figures_of_the_weights_that_ship():
+    """`python -m latentpress.scripts.documentation_figures` was run after the last change of weights."""
+    from latentpress.scripts.documentation_figures import readme_blocks, shipped_cards, with_blocks
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert text == with_blocks(text, readme_blocks(shipped_cards()))
+
+
 def test_verbs_on_the_pages_exist():
     """A command that a page shows is one that there is."""
     shown = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentpress.codecs.bitstream import gaussian_tables
-from latentpress.codecs.image import INTEGER_PARTS
+from latentpress.codecs.image_transforms import INTEGER_PARTS
 from latentpress.codecs.latent_coder import LatentCoder
 from latentpress.models.channel_order.permutation import (
     ChangesPredictions,

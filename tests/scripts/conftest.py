@@ -51,6 +51,7 @@ class StandinCodec:
 
     calls: list[dict[str, object]] = field(default_factory=list)
     fingerprint: bytes = FINGERPRINT
+    name: str = "image"
 
     def compress(
         self,
@@ -92,7 +93,7 @@ def parse(data: bytes) -> tuple[list[int], float, bytes]:
     return head["shape"], head["quality"], container.payload[2 + size :]
 
 
-def inspect(data: bytes) -> StandinHeader:
+def inspect(data: bytes, limits: Limits | None = None) -> StandinHeader:
     container = read_container(data)
     (channels, height, width), quality, _ = parse(data)
     return StandinHeader(
@@ -140,3 +141,21 @@ def gradient(height: int, width: int) -> np.ndarray:
     y, x = np.mgrid[0:height, 0:width]
     planes = [x * 255 // (width - 1), y * 255 // (height - 1), (x * y) % 256]
     return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def small_index_weights(tmp_path):
+    """A weight file of an index codec that was never trained."""
+    from latentpress.models.index.model import build_index_model
+    from latentpress.models.index.quantiser import unit_vectors
+    from latentpress.train.export_index import export_index
+
+    torch.manual_seed(0)
+    small = {f"{part}_{width}_channels": 8 for part in ("encoder", "decoder", "prior")
+             for width in ("fine", "medium", "coarse")}  # fmt: skip
+    small |= {name.replace("channels", "depth"): 1 for name in small}
+    model = build_index_model(codes=64, code_channels=4, condition_channels=4, **small)
+    model.books.fill(unit_vectors(torch.randn(64, 4)), torch.ones(64), model.encoder.heads[0])
+    path = tmp_path / "small.safetensors"
+    path.write_bytes(export_index(model.config, model.state_dict()).to_bytes())
+    return path

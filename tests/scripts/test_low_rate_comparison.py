@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 import torch
 from PIL import Image
 
@@ -10,24 +9,7 @@ from latentpress.scripts import low_rate_comparison
 from latentpress.scripts.low_rate_comparison import Row, available_rivals, main, means_table, wins
 
 
-@pytest.fixture
-def weights(tmp_path):
-    from latentpress.models.index.model import build_index_model
-    from latentpress.models.index.quantiser import unit_vectors
-    from latentpress.train.export_index import export_index
-
-    torch.manual_seed(0)
-    small = {f"{part}_{width}_channels": 8 for part in ("encoder", "decoder", "prior")
-             for width in ("fine", "medium", "coarse")}  # fmt: skip
-    small |= {name.replace("channels", "depth"): 1 for name in small}
-    model = build_index_model(codes=64, code_channels=4, condition_channels=4, **small)
-    model.books.fill(unit_vectors(torch.randn(64, 4)), torch.ones(64), model.encoder.heads[0])
-    path = tmp_path / "small.safetensors"
-    path.write_bytes(export_index(model.config, model.state_dict()).to_bytes())
-    return path
-
-
-def test_everything_is_written(weights, tmp_path, capsys, monkeypatch) -> None:
+def test_everything_is_written(small_index_weights, tmp_path, capsys, monkeypatch) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.radial_gradient("L").resize((208, 192)).convert("RGB").save(folder / "disc.png")
@@ -35,7 +17,7 @@ def test_everything_is_written(weights, tmp_path, capsys, monkeypatch) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     out = tmp_path / "out"
-    arguments = ["--codec", str(weights), "--data", str(folder), "--out", str(out)]
+    arguments = ["--codec", str(small_index_weights), "--data", str(folder), "--out", str(out)]
     assert main([*arguments, "--rates", "0.1", "--sheets", "disc"]) == 0
     torch.set_num_threads(threads)
     content = json.loads((out / "index_low_rates.json").read_text())

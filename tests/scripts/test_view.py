@@ -14,8 +14,10 @@ from starlette.testclient import TestClient
 import latentpress
 from latentpress.codecs.bitstream import Limits
 from latentpress.scripts import cli
-from latentpress.scripts.view import picture_bench, server
-from latentpress.scripts.view.picture_bench import PictureBench, Rate, Superseded
+from latentpress.scripts.view import bench as bench_module
+from latentpress.scripts.view import server
+from latentpress.scripts.view.bench import Bench
+from latentpress.scripts.view.kinds import Rate, Superseded
 from latentpress.scripts.view.server import ViewServer, make_app
 
 WEIGHTS = str(Path(__file__).resolve().parent.parent / "golden" / "v1" / "image_tiny.safetensors")
@@ -24,8 +26,8 @@ HOME = "http://127.0.0.1"
 
 
 @pytest.fixture(scope="module")
-def bench() -> PictureBench:
-    return PictureBench(weights=WEIGHTS, limits=Limits(max_pixels=10_000))
+def bench() -> Bench:
+    return Bench(weights=WEIGHTS, limits=Limits(max_pixels=10_000))
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,11 @@ def compress(client, item, **rate: object):
 class TestWork:
     def test_offer(self, client):
         offer = client.get("/api/offer").json()
-        assert offer["codecs"][0] == {"name": WEIGHTS, "title": "image_tiny", "kind": "picture"}
+        first = offer["codecs"][0]
+        assert (first["name"], first["title"], first["kind"]) == (WEIGHTS, "image_tiny", "picture")
+        assert (first["rates"], first["effort"]) == (["quality", "bytes"], True)
         assert "image" in [codec["name"] for codec in offer["codecs"]]
-        assert offer["peers"] == ["JPEG", "WebP", "AVIF"]
+        assert offer["peers"]["picture"] == ["JPEG", "WebP", "AVIF"]
 
     def test_from_a_file_to_a_download(self, client, item):
         assert (item["name"], item["width"], item["height"], item["channels"]) == ("a photo.png", 45, 30, 3)
@@ -67,15 +71,15 @@ class TestWork:
         data = download.content
         assert result["bytes"] == len(data)
         assert result["bpp"] == len(data) * 8 / (30 * 45)
-        assert result["setting"] == "60"
+        assert result["setting"] == "quality 60"
         assert result["ms_ssim"] is None  # too small a picture
         expected = latentpress.load(WEIGHTS).decompress(data).permute(1, 2, 0).numpy()
-        shown = client.get(f"/api/results/{result['id']}/shown.png").content
+        shown = client.get(f"/api/results/{result['id']}/parts/shown.png").content
         np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(shown))), expected)
         original = np.array(Image.open(io.BytesIO(stored())))
         error = np.square(original.astype(float) - expected).mean()
         assert result["psnr"] == pytest.approx(10 * np.log10(255**2 / error))
-        untouched = client.get(f"/api/items/{item['id']}/shown.png").content
+        untouched = client.get(f"/api/items/{item['id']}/parts/shown.png").content
         np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(untouched))), original)
 
     def test_bytes(self, client, item):
@@ -154,7 +158,12 @@ class TestRefusals:
 
     def test_what_is_not_there(self, client, item):
         own = compress(client, item).json()
-        for path in ("/api/items/x/shown.png", "/api/results/x/file", "/page/../server.py", "/server.py"):
+        for path in (
+            "/api/items/x/parts/shown.png",
+            "/api/results/x/file",
+            "/page/../server.py",
+            "/server.py",
+        ):
             assert client.get(path).status_code == 404
         assert client.post("/api/items/x/results", content='{"codec": "image"}').status_code == 404
         assert client.post(f"/api/results/{own['id']}/peers/PNG").status_code == 404
@@ -180,7 +189,7 @@ class TestRefusals:
         def fault(*_: object) -> None:
             raise ZeroDivisionError("secret")
 
-        monkeypatch.setattr(PictureBench, "compress", fault)
+        monkeypatch.setattr(Bench, "compress", fault)
         answer = compress(client, item)
         assert answer.status_code == 500
         assert answer.json() == {"error": "a fault of the program: ZeroDivisionError"}
@@ -196,14 +205,14 @@ class TestBench:
 
     def test_little_is_kept(self, bench, monkeypatch):
         first = bench.add("first.png", stored())
-        for _ in range(picture_bench.KEPT_ITEMS):
+        for _ in range(bench_module.KEPT_ITEMS):
             bench.add("next.png", stored(4, 4))
         with pytest.raises(KeyError):
             bench.item(first.id)
 
     def test_what_is_used_stays(self, bench):
         first = bench.add("first.png", stored())
-        for _ in range(2 * picture_bench.KEPT_ITEMS):
+        for _ in range(2 * bench_module.KEPT_ITEMS):
             bench.add("next.png", stored(4, 4))
             bench.item(first.id)
 

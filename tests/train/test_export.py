@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from latentpress.codecs.card import read_card
-from latentpress.codecs.image import INTEGER_PARTS, ImageCodec
+from latentpress.codecs.image import ImageCodec
+from latentpress.codecs.image_transforms import INTEGER_PARTS
 from latentpress.codecs.registry import load
 from latentpress.codecs.weights import read_weight_file
 from latentpress.models.entropy.fixed_point import InexactLayer

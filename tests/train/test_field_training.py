@@ -66,11 +66,11 @@ def flags(name: str, out: Path, **model: Any) -> list[str]:
 
 def test_every_experiment_is_tested() -> None:
     names = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert names == {*FAITHFUL, *(f"{name}-realistic" for name in FAITHFUL)}
+    assert names == {*FAITHFUL, *(f"{name}-realistic" for name in FAITHFUL), "field-critic"}
 
 
 def test_from_training_to_a_codec(tmp_path) -> None:
-    """All six experiments, each from its predecessor's checkpoint, then one weight file, then bytes."""
+    """All seven experiments, each from its predecessor's checkpoint, then one weight file, then bytes."""
     found: dict[str, str] = {}
     previous: dict[str, str] = {}
     for name in FAITHFUL:
@@ -80,20 +80,34 @@ def test_from_training_to_a_codec(tmp_path) -> None:
         found[name] = str(tmp_path / name / "checkpoints" / "last.ckpt")
         previous = {"transfer_from": found[name]}
         real = f"{name}-realistic"
-        options = {"checkpoint": found[name], "discriminator_channels": 2}
+        options = {"checkpoint": found[name], "discriminator_channels": 2, "crop_size": 32}
         main([*flags(real, tmp_path / real, **options), *extra, "--trainer.max_steps=4"])
         found[real] = str(tmp_path / real / "checkpoints" / "last.ckpt")
+    again = {
+        "checkpoint": found["field-512"],
+        "discriminator_channels": 2,
+        "crop_size": 32,
+        "init_from": found[real],
+    }
+    main([*flags(real, tmp_path / "again", **again), *extra])
     assert (tmp_path / "flows.pt").is_file()
     out = tmp_path / "field.safetensors"
     faithful = [found[name] for name in FAITHFUL]
     realistic = [found[f"{name}-realistic"] for name in FAITHFUL]
-    export(["--faithful", *faithful, "--realistic", *realistic, "--out", str(out)])
+    teachers = {"faithful": json.dumps(faithful), "realistic": json.dumps(realistic)}
+    cache = f"--data.init_args.cache={tmp_path / 'flows.pt'}"
+    main(
+        [*flags("field-critic", tmp_path / "critic", channels=2, **teachers), cache, "--trainer.max_steps=7"]
+    )
+    critic = str(tmp_path / "critic" / "checkpoints" / "last.ckpt")
+    export(["--faithful", *faithful, "--realistic", *realistic, "--critic", critic, "--out", str(out)])
     codec = FieldCodec(read_weight_file(out))
     assert codec.ratios == (8, 64, 512)
     x = torch.randn(3, 16, 16, 16)
     for ratio in codec.ratios:
         data = codec.compress(x, ratio=ratio, quality=20)
         assert codec.decompress(data, decoder="realistic").shape == x.shape
+        assert math.isfinite(codec.quality_score(data))
 
 
 def test_validation_writes_points(tmp_path) -> None:

@@ -13,11 +13,13 @@ from latentpress.codecs.registry import inspect, load, weights_for
 from latentpress.codecs.symbol_channel import Sender
 from latentpress.models.index.granularity import route, routing_scores
 from latentpress.models.index.model import build_index_model
+from latentpress.models.index.network import build_index_network
 from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.cli import main
-from latentpress.train.data.images import read_rgb
+from latentpress.train.data.images import CropBatch, read_rgb
 from latentpress.train.export_index import main as export
 from latentpress.train.fit_grain_tables import fit_grain_tables, pictures_below
+from latentpress.train.index_adversarial import IndexAdversarialTraining
 from latentpress.train.index_books import random_books
 from latentpress.train.index_checkpoint import load_network
 
@@ -26,10 +28,14 @@ STAGES = ("index-1-autoencoder", "index-2-adversarial", "index-3-books", "index-
 WIDTHS = ("fine", "medium", "coarse")
 
 
-def arguments(stage: str, photographs: Path, out: Path, before: Path | None) -> list[str]:
+def small_network() -> dict[str, int]:
     network = {f"{part}_{width}_channels": 8 for part in ("encoder", "decoder") for width in WIDTHS}
     network |= {f"{part}_{width}_depth": 1 for part in ("encoder", "decoder") for width in WIDTHS}
-    network |= {"codes": 64, "code_channels": 4, "condition_channels": 4}
+    return network | {"codes": 64, "code_channels": 4, "condition_channels": 4}
+
+
+def arguments(stage: str, photographs: Path, out: Path, before: Path | None) -> list[str]:
+    network = small_network()
     if stage in STAGES[2:]:
         network |= {f"prior_{width}_channels": 8 for width in WIDTHS}
         network |= {f"prior_{width}_depth": 1 for width in WIDTHS}
@@ -42,6 +48,9 @@ def arguments(stage: str, photographs: Path, out: Path, before: Path | None) -> 
     trainer |= {"precision": 32}
     found += ["--average.every=1", "--budget.warmup_steps=1"]
     found += [f"--trainer.{k}={v}" for k, v in trainer.items()]
+    if stage == STAGES[1]:
+        # The discriminator counts from the first step on.
+        found += ["--model.init_args.start_step=-1", "--model.init_args.ramp_steps=1"]
     return found + ([f"--model.init_args.init_from={before}"] if before else [])
 
 
@@ -157,3 +166,28 @@ def test_fitted_tables_are_cheaper_than_guessed_ones(photographs) -> None:
         code_map(sender, tables, levels_of(*bits), (5, 6), bits)
         sizes.append(len(sender.finish()))
     assert sizes[0] <= sizes[1]
+
+
+def test_the_weight_follows_the_gradients() -> None:
+    """A discriminator that is three times as steep gets a smaller weight."""
+    torch.manual_seed(0)
+    network = build_index_network(**small_network())
+    module = IndexAdversarialTraining(network, discriminator_channels=4, adversarial_share=1.0)
+    image = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    batch = CropBatch(image, torch.tensor([20.0, 80.0]))
+    first = module.balance(batch)
+    for parameter in module.discriminator.parameters():
+        parameter.data *= 3
+    assert 0 < float(module.balance(batch)) < float(first)
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_a_decoder_goes_on_alone(checkpoints, photographs, tmp_path) -> None:
+    """Without a share there is no opponent: only the decoder changes."""
+    first = checkpoints[STAGES[0]]
+    flags = arguments(STAGES[1], photographs, tmp_path, first)
+    main([*flags, "--model.init_args.adversarial_share=0", "--model.init_args.pattern=0.5"])
+    before = network_from_checkpoint(first).state
+    after = network_from_checkpoint(tmp_path / "checkpoints" / "last.ckpt").state
+    changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}

@@ -1,4 +1,4 @@
-"""Statistics of turbulent flows: energy balance, spectrum, derivative moments, resolution."""
+"""Statistics of turbulent flows and of what they carry: balances, spectrum, moments, resolution."""
 
 from __future__ import annotations
 
@@ -136,4 +136,74 @@ def objections(statistics: FlowStatistics, power: float | None = 1.0) -> list[st
         found.append(f"k_max eta is {statistics.resolution:.2f}, below 1.3")
     if statistics.tail > 0.1:
         found.append(f"the last shell dissipates {statistics.tail:.1%} of the strongest")
+    return found
+
+
+@dataclass(frozen=True)
+class ScalarStatistics:
+    """What characterises a passive scalar with a mean gradient along the first axis.
+
+    Attributes:
+        mean: Of the fluctuations, over their root mean square.
+        variance: Of the fluctuations.
+        dissipation: ``2 D`` times the mean squared gradient: variance that mixing destroys a unit of time.
+        production: ``-2 G`` times the flux down the mean gradient: what the flow adds to it.
+        tail: Dissipation in the last kept shell over that in the strongest shell.
+    """
+
+    mean: float
+    variance: float
+    dissipation: float
+    production: float
+    tail: float
+
+
+def scalar_statistics(
+    scalar: Tensor, velocity: Tensor, diffusivity: float, gradient: float = 1.0
+) -> ScalarStatistics:
+    """Statistics of a snapshot.
+
+    Args:
+        scalar: Fluctuations ``(N, N, N)``.
+        velocity: ``(3, N, N, N)`` of the same snapshot.
+        diffusivity: Of the scalar.
+        gradient: Mean gradient along the first axis.
+    """
+    size = scalar.shape[-1]
+    values = scalar.double()
+    # Twice the energy of a velocity with one component is its variance.
+    shells = 2 * energy_spectrum(values[None])
+    k = torch.arange(len(shells), dtype=torch.float64, device=shells.device)
+    modes = torch.fft.rfftn(values, norm="forward")
+    weight = torch.full((size // 2 + 1,), 2.0, dtype=torch.float64, device=values.device)
+    weight[0] = weight[-1] = 1.0
+    squares = wave_vectors(size, values.device).square().sum(0)
+    dissipated = k.square() * shells
+    variance = float(values.var(unbiased=False))
+    return ScalarStatistics(
+        mean=float(values.mean()) / max(math.sqrt(variance), 1e-300),
+        variance=variance,
+        dissipation=2 * diffusivity * float((modes.abs().square() * weight * squares).sum()),
+        production=-2 * gradient * float((velocity[0].double() * values).mean()),
+        tail=float(dissipated[size // 3] / dissipated.max()),
+    )
+
+
+def scalar_objections(statistics: ScalarStatistics, stationary: bool = True) -> list[str]:
+    """Why a snapshot is no resolved, well mixed scalar; empty if it is.
+
+    Args:
+        statistics: Of the snapshot.
+        stationary: The flow is forced, so that production and dissipation are about equal. Both fluctuate
+            much, because the largest eddies carry the flux.
+    """
+    found = []
+    if abs(statistics.mean) > 1e-4:
+        found.append(f"the fluctuations have the mean {statistics.mean:.1e}")
+    if stationary and not 0.4 <= statistics.dissipation / max(statistics.production, 1e-300) <= 2.5:
+        found.append(
+            f"mixing destroys {statistics.dissipation:.3f} where the flow adds {statistics.production:.3f}"
+        )
+    if statistics.tail > 0.1:
+        found.append(f"the last shell of the scalar dissipates {statistics.tail:.1%} of the strongest")
     return found

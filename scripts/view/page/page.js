@@ -1,64 +1,111 @@
 // The page of `latentpress view`. The server keeps items (what was dropped) and results (an item compressed);
-// every result says of which kind it is, and `renderers` has what shows a kind. Another kind of data, such as
-// fields as slices or meshes to turn, is added there and as a bench on the server.
+// both say of which kind they are, and `renderers` has what shows a kind.
+
+import { field } from "./field.js";
+import { seconds, whole } from "./numbers.js";
+import { picture } from "./picture.js";
+import { connectRates, forgetBytes, offerRates, suggestBytes, wantedRate } from "./rate.js";
+import { ask } from "./server.js";
+import { shape } from "./shape.js";
 
 const $ = (id) => document.getElementById(id);
 const OWN = "latentpress";
 const PATIENCE_MS = 200; // so that a moving slider does not ask for every quality on its way
+const PROGRESS_MS = 400;
 
-const state = { offer: null, item: null, results: new Map(), shown: OWN, asked: 0, kind: null };
-
-async function ask(path, options = {}) {
-  const response = await fetch(path, { ...options, headers: { "x-latentpress-page": "1", ...options.headers } });
-  const answer = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
-  if (!response.ok) throw Object.assign(new Error(answer.error), { status: response.status });
-  return answer;
-}
+const renderers = { picture, field, shape };
+const PLURAL = { picture: "Pictures", field: "Fields", shape: "Shapes" };
+const state = { offer: null, item: null, results: new Map(), failed: new Map(), shown: OWN, asked: 0 };
 
 function say(text, how = "") {
   $("message").textContent = text;
   $("message").className = how;
 }
 
-// ---- numbers
+function make(name, text = "", properties = {}) {
+  return Object.assign(document.createElement(name), { textContent: text, ...properties });
+}
 
-const whole = (value) => value.toLocaleString("en-US");
-const fixed = (value, digits, absent = "–") => (value === null || value === undefined ? absent : value.toFixed(digits));
-const seconds = (value) => (value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(2)} s`);
+// ---- codecs
+
+const codecs = () => state.offer.codecs.filter(({ kind }) => !state.item || kind === state.item.kind);
+const codec = () => state.offer.codecs.find(({ name }) => name === $("codec").value) ?? null;
+
+// Those for the kind of data at hand, with those that are not to be had greyed out; without data, all.
+function offerCodecs() {
+  const before = $("codec").value;
+  const kinds = Object.keys(renderers).filter((kind) => !state.item || kind === state.item.kind);
+  $("codec").replaceChildren(...kinds.map((kind) => {
+    const group = make("optgroup", "", { label: PLURAL[kind] });
+    for (const { name, title } of state.offer.codecs.filter((offered) => offered.kind === kind)) group.append(new Option(title, name));
+    for (const { title } of state.offer.withheld.filter((withheld) => withheld.kind === kind)) {
+      group.append(make("option", title, { disabled: true, value: "" }));
+    }
+    return group;
+  }));
+  if (codecs().some(({ name }) => name === before)) $("codec").value = before;
+  const withheld = state.offer.withheld.filter(({ kind }) => kinds.includes(kind));
+  $("withheld").hidden = !withheld.length;
+  $("withheld").replaceChildren(
+    make("p", "Not offered"),
+    ...withheld.map(({ title, reason }) => {
+      const line = make("p");
+      line.append(make("b", title), ` – ${reason}`);
+      return line;
+    }),
+  );
+  offerRates(codec(), compress);
+}
+
+// ---- figures
+
+const peers = () => state.offer.peers[state.item.kind];
 
 function row(label) {
   const line = document.createElement("tr");
   const result = state.results.get(label);
-  const cells = result
-    ? [label, whole(result.bytes), fixed(result.bpp, 3), result.psnr === null ? "∞" : fixed(result.psnr, 2), fixed(result.ms_ssim, 4)]
-    : [label, "…", "", "", ""];
-  for (const text of cells) line.insertCell().textContent = text;
+  const { columns } = renderers[state.item.kind];
+  line.insertCell().textContent = label;
+  line.insertCell().textContent = result ? whole(result.bytes) : state.failed.has(label) ? "none" : "…";
+  for (const [, , text] of columns) line.insertCell().textContent = result ? text(result) : "";
   line.dataset.codec = label;
-  if (result) {
-    line.tabIndex = 0;
-    line.setAttribute("aria-selected", String(label === state.shown));
-    line.addEventListener("click", () => show(label));
-    line.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); show(label); }
-    });
-  } else {
+  if (state.failed.has(label)) line.title = state.failed.get(label);
+  if (!result) {
     line.className = "waiting";
+    return line;
   }
+  line.tabIndex = 0;
+  line.setAttribute("aria-selected", String(label === state.shown));
+  line.addEventListener("click", () => show(label));
+  line.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); show(label); }
+  });
   return line;
 }
 
 function refresh() {
-  $("figures").tBodies[0].replaceChildren(...[OWN, ...state.offer.peers].map(row));
+  const { item } = state;
+  const { columns, facts } = renderers[item.kind];
+  $("figures").tHead.rows[0].replaceChildren(
+    ...[["Codec", ""], ["Bytes", "Of the file"], ...columns].map(([head, title]) => {
+      const cell = make("th", "", { scope: "col" });
+      cell.append(make("abbr", head, { title }));
+      return cell;
+    }),
+  );
+  $("figures").tBodies[0].replaceChildren(...[OWN, ...peers()].map(row));
   $("figures").hidden = state.results.size === 0;
+  $("caption").textContent = peers().length
+    ? "Of the others, the largest file that is not larger than ours. Select a row to see it."
+    : "";
   const result = state.results.get(state.shown);
   $("details").hidden = $("download").hidden = !result;
   if (!result) return;
-  const { item } = state;
-  $("detail-setting").textContent = `quality ${result.setting}`;
-  $("detail-encode").textContent = seconds(result.encode_seconds);
-  $("detail-decode").textContent = seconds(result.decode_seconds);
-  $("detail-original").textContent =
-    `${item.width} × ${item.height}, ${item.channels === 1 ? "grey" : "RGB"}, ${whole(item.bytes)} bytes`;
+  const lines = {
+    Setting: result.setting, Encoding: seconds(result.encode_seconds), Decoding: seconds(result.decode_seconds),
+    Original: facts(item),
+  };
+  $("details").replaceChildren(...Object.entries(lines).flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
   $("download").href = `api/results/${result.id}/file`;
   $("download").download = result.filename;
   $("download").textContent = `Download ${result.filename}`;
@@ -68,143 +115,85 @@ function show(label) {
   const result = state.results.get(label);
   if (!result) return;
   state.shown = label;
-  renderers[result.kind].show(result);
+  Promise.resolve(renderers[result.kind].show(result)).catch((error) => say(`this cannot be shown: ${error.message}`, "wrong"));
   refresh();
 }
 
-// ---- kinds of data
-
-const picture = {
-  zoom: "fit",
-  split: 50,
-
-  async open(item) {
-    $("drop").hidden = true;
-    $("viewer").hidden = false;
-    $("right").removeAttribute("src");
-    $("left").src = `api/items/${item.id}/shown.png`;
-    this.place();
-    this.move(50);
-  },
-
-  show(result) {
-    const source = `api/results/${result.id}/shown.png`;
-    // Decoded before it is shown, so that nothing flickers.
-    const next = new Image();
-    next.src = source;
-    next.decode().then(() => {
-      if (state.results.get(state.shown) === result) $("right").src = source;
-    }).catch(() => say("the decoded picture cannot be shown", "wrong"));
-    $("right-tag").textContent = `${result.label}, ${whole(result.bytes)} bytes`;
-  },
-
-  place() {
-    const { width, height } = state.item;
-    const room = $("scroller");
-    const space = 40; // its padding
-    const fit = Math.min((room.clientWidth - space) / width, (room.clientHeight - space) / height);
-    // A small picture is enlarged by whole steps, so that its pixels stay square.
-    const scale = this.zoom === "fit" ? (fit > 1 ? Math.max(1, Math.floor(fit)) : fit) : Number(this.zoom) / devicePixelRatio;
-    $("canvas").style.setProperty("--width", `${Math.max(1, Math.round(width * scale))}px`);
-    $("canvas").style.setProperty("--height", `${Math.max(1, Math.round(height * scale))}px`);
-    $("canvas").classList.toggle("pixels", scale * devicePixelRatio >= 2);
-    room.scrollLeft = (room.scrollWidth - room.clientWidth) / 2;
-    room.scrollTop = (room.scrollHeight - room.clientHeight) / 2;
-  },
-
-  move(percent) {
-    this.split = Math.min(100, Math.max(0, percent));
-    $("canvas").style.setProperty("--split", `${this.split}%`);
-    $("divider").setAttribute("aria-valuenow", String(Math.round(this.split)));
-  },
-};
-
-const renderers = { picture };
-
-function follow(event) {
-  const box = $("canvas").getBoundingClientRect();
-  picture.move(((event.clientX - box.left) / box.width) * 100);
-}
-
-$("canvas").addEventListener("pointerdown", (event) => {
-  $("canvas").setPointerCapture(event.pointerId);
-  follow(event);
-});
-$("canvas").addEventListener("pointermove", (event) => {
-  if ($("canvas").hasPointerCapture(event.pointerId)) follow(event);
-});
-$("divider").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10, Home: -100, End: 100 }[event.key];
-  if (step === undefined) return;
-  event.preventDefault();
-  picture.move(picture.split + step);
-});
-for (const button of $("zoom").children) {
-  button.addEventListener("click", () => {
-    picture.zoom = button.dataset.zoom;
-    for (const other of $("zoom").children) other.setAttribute("aria-pressed", String(other === button));
-    picture.place();
-  });
-}
-new ResizeObserver(() => state.item && picture.place()).observe($("stage"));
-
 // ---- from a file to figures
 
-async function open(file) {
+async function open(name, asked) {
   const turn = ++state.asked;
-  say(`Reading ${file.name} …`, "busy");
+  say(`Reading ${name} …`, "busy");
   try {
-    const item = await ask(`api/items?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+    const item = await asked();
     if (turn !== state.asked) return;
     state.item = item;
     state.results.clear();
+    state.failed.clear();
     state.shown = OWN;
     $("file-name").textContent = item.name;
     document.title = `${item.name} – latentpress`;
-    const size = Object.values(item.metadata).reduce((sum, part) => sum + part, 0);
-    $("metadata-row").hidden = size === 0;
-    $("metadata-size").textContent = `(${Object.keys(item.metadata).join(", ")}: ${whole(size)} bytes)`;
-    $("notes").replaceChildren(...item.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
-    $("bytes").value = "";
-    renderers[item.kind].open(item);
+    const metadata = Object.entries(item.metadata ?? {});
+    $("metadata-row").hidden = !metadata.length;
+    $("metadata-size").textContent =
+      `(${metadata.map(([kind]) => kind).join(", ")}: ${whole(metadata.reduce((sum, [, size]) => sum + size, 0))} bytes)`;
+    $("notes").replaceChildren(...item.notes.map((note) => make("li", note)));
+    forgetBytes();
+    offerCodecs();
+    $("drop").hidden = true;
+    for (const kind of Object.keys(renderers)) $(kind).hidden = kind !== item.kind;
+    $("figures").hidden = $("details").hidden = $("download").hidden = true;
+    await renderers[item.kind].open(item);
     await compress();
   } catch (error) {
     if (turn === state.asked) say(error.message, "wrong");
   }
 }
 
-function wanted() {
-  const by = new FormData($("controls")).get("by");
-  const rate = { codec: $("codec").value, keep_metadata: $("metadata").checked };
-  if (by === "quality") return { ...rate, quality: Number($("quality-number").value) };
-  return { ...rate, target_bytes: Math.round(Number($("bytes").value)) };
-}
+const openFile = (file) =>
+  open(file.name, () => ask(`api/items?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
 
 async function compress() {
-  if (!state.item) return;
+  const rate = wantedRate();
+  if (!state.item || !rate) return;
   const turn = ++state.asked;
   const current = () => turn === state.asked;
+  const { item } = state;
   say("Compressing …", "busy");
-  const body = JSON.stringify(wanted());
+  const telling = setInterval(async () => {
+    const { fraction, stage } = await ask(`api/items/${item.id}/progress`).catch(() => ({}));
+    if (current() && stage && $("message").className === "busy" && !state.comparing) {
+      say(`Compressing … ${stage}${fraction > 0 ? `, ${Math.round(fraction * 100)} %` : ""}`, "busy");
+    }
+  }, PROGRESS_MS);
+  state.comparing = false;
   try {
-    const own = await ask(`api/items/${state.item.id}/results`, { method: "POST", body });
+    const own = await ask(`api/items/${item.id}/results`, { method: "POST", body: JSON.stringify(rate) });
     if (!current()) return;
+    state.comparing = true;
     state.results.clear();
+    state.failed.clear();
     state.results.set(OWN, own);
-    if (!$("bytes").value) $("bytes").value = own.bytes;
+    suggestBytes(own.bytes);
     const before = state.shown;
     show(OWN);
-    for (const peer of state.offer.peers) {
+    for (const peer of peers()) {
       say(`Comparing with ${peer} …`, "busy");
-      const result = await ask(`api/results/${own.id}/peers/${peer}`, { method: "POST" });
+      const result = await ask(`api/results/${own.id}/peers/${peer}`, { method: "POST" }).catch((error) => {
+        if (error.status !== 422) throw error;
+        return { refused: error.message }; // this one cannot; the others may
+      });
       if (!current()) return;
-      state.results.set(peer, result);
-      if (peer === before) show(peer); else refresh();
+      if (result.refused) state.failed.set(peer, result.refused);
+      else state.results.set(peer, result);
+      if (peer === before && !result.refused) show(peer); else refresh();
     }
     say("");
   } catch (error) {
     // A 409 says that a newer request has taken the place of this one.
     if (current() && error.status !== 409) say(error.message, "wrong");
+  } finally {
+    clearInterval(telling);
   }
 }
 
@@ -214,26 +203,14 @@ function soon() {
   later = setTimeout(compress, PATIENCE_MS);
 }
 
-$("quality").addEventListener("input", () => { $("quality-number").value = $("quality").value; soon(); });
-$("quality-number").addEventListener("input", () => {
-  if (!$("quality-number").validity.valid || $("quality-number").value === "") return;
-  $("quality").value = $("quality-number").value;
-  soon();
-});
-$("bytes").addEventListener("input", () => { if ($("bytes").validity.valid && $("bytes").value) soon(); });
-$("codec").addEventListener("change", compress);
-$("metadata").addEventListener("change", compress);
-for (const choice of document.querySelectorAll("input[name=by]")) {
-  choice.addEventListener("change", () => {
-    $("by-quality").hidden = choice.value !== "quality";
-    $("by-bytes").hidden = choice.value !== "bytes";
-    compress();
-  });
-}
+connectRates(soon, compress);
+$("codec").addEventListener("change", () => { offerRates(codec(), compress); compress(); });
 $("controls").addEventListener("submit", (event) => { event.preventDefault(); compress(); });
+new ResizeObserver(() => state.item && renderers[state.item.kind].place()).observe($("stage"));
 
-for (const opener of [$("choose"), $("drop")]) opener.addEventListener("click", () => $("file").click());
-$("file").addEventListener("change", () => { if ($("file").files.length) open($("file").files[0]); $("file").value = ""; });
+$("choose").addEventListener("click", () => $("file").click());
+$("drop").addEventListener("click", (event) => { if (!event.target.closest("button")) $("file").click(); });
+$("file").addEventListener("change", () => { if ($("file").files.length) openFile($("file").files[0]); $("file").value = ""; });
 for (const type of ["dragover", "dragenter"]) {
   addEventListener(type, (event) => { event.preventDefault(); $("stage").classList.add("over"); });
 }
@@ -241,9 +218,19 @@ addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("stage").
 addEventListener("drop", (event) => {
   event.preventDefault();
   $("stage").classList.remove("over");
-  if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) openFile(event.dataTransfer.files[0]);
 });
-addEventListener("paste", (event) => { if (event.clipboardData.files.length) open(event.clipboardData.files[0]); });
+addEventListener("paste", (event) => { if (event.clipboardData.files.length) openFile(event.clipboardData.files[0]); });
 
-state.offer = await ask("api/offer").catch((error) => { say(error.message, "wrong"); return { codecs: [], peers: [] }; });
-$("codec").replaceChildren(...state.offer.codecs.map(({ name, title }) => new Option(title, name)));
+state.offer = await ask("api/offer").catch((error) => {
+  say(error.message, "wrong");
+  return { codecs: [], withheld: [], peers: {}, samples: [] };
+});
+offerCodecs();
+const samples = state.offer.samples.filter(({ kind }) => state.offer.codecs.some((offered) => offered.kind === kind));
+for (const { name, title } of samples) {
+  const button = make("button", title, { type: "button", className: "sample" });
+  button.dataset.sample = name;
+  button.addEventListener("click", () => open(title, () => ask(`api/samples/${name}`, { method: "POST" })));
+  $("samples").append(button, " ");
+}

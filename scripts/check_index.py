@@ -1,0 +1,217 @@
+"""What the index codec promises, measured on pictures: rates, targets, what the prior saves, lost packets.
+
+python -m latentpress.scripts.check_index --data FOLDER --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import torch
+
+import latentpress
+from latentpress.codecs.index import IndexCodec
+from latentpress.codecs.index_payload import split_packets
+from latentpress.models.index.prior import UNKNOWN, GrainIndexes
+from latentpress.scripts.codec_access import positive_int
+from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.pictures import read_flat_picture
+from latentpress.scripts.rate_distortion import find_pictures
+from latentpress.scripts.text_table import format_table
+from latentpress.train.metrics.perceptual import Measure, measures
+
+TARGETS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.4)
+SPLIT_QUALITIES = (30, 50, 80, 100)
+"""At which the parts of a stream are measured."""
+
+PACKETS = 20
+LOST = 4
+LOSS_BPP = 0.12
+SEED = 1
+
+
+class Loss(NamedTuple):
+    """What losing packets does to a picture.
+
+    Attributes:
+        measures: By name, for the picture that came whole, the repaired one, and one with zeros for lost
+            indices.
+        told: Whether the report names the lost packets, all of them and no other.
+    """
+
+    measures: dict[str, dict[str, float]]
+    told: bool
+
+
+class PictureResult(NamedTuple):
+    """Everything about one picture.
+
+    Attributes:
+        name: Of its file.
+        lowest: Bits a pixel at quality 0.
+        highest: At quality 100.
+        achieved: Bits a pixel by the target; None where it is above the highest.
+        parts: Bits a pixel of the map, of the indices and of indices without a prior, by quality.
+        loss: Of packets.
+    """
+
+    name: str
+    lowest: float
+    highest: float
+    achieved: dict[str, float | None]
+    parts: dict[str, tuple[float, float, float]]
+    loss: Loss
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints and writes.
+
+    Args:
+        argv: Arguments after the program's name; None for those of this process.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--codec", default="index", help="weights, by name or path (default: index)")
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures")
+    parser.add_argument("--out", required=True, metavar="FILE", help="JSON of all pictures")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--device", default="cpu", help="where networks run (default: cpu)")
+    args = parser.parse_args(argv)
+    try:
+        _check(args)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        report(error)
+        return code
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    codec = latentpress.load(args.codec, device=args.device)
+    if not isinstance(codec, IndexCodec):
+        raise ValueError(f"expected weights of the codec index, got {codec.name}")
+    wanted = {name: measure for name, measure in measures()[0].items() if name in ("psnr", "wasserstein")}
+    results = []
+    for path in find_pictures(args.data, args.limit):
+        pixels = read_flat_picture(path.read_bytes()).pixels
+        results.append(_result(codec, wanted, path.stem, pixels.expand(3, -1, -1).contiguous()))
+        content: dict[str, object] = {"fingerprint": codec.fingerprint.hex(), "data": Path(args.data).name}
+        content["pictures"] = [result._asdict() | {"loss": result.loss._asdict()} for result in results]
+        Path(args.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        print(f"{path.stem}: {results[-1].lowest:.4f} to {results[-1].highest:.4f} bpp", flush=True)
+    print(f"\n{len(results)} pictures of {Path(args.data).name}, weights {codec.fingerprint.hex()}\n")
+    print("\n\n".join((rates_table(results), parts_table(results), loss_table(results))))
+
+
+def _result(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torch.Tensor) -> PictureResult:
+    area = pixels.shape[1] * pixels.shape[2]
+
+    def bpp(data: bytes) -> float:
+        return 8 * len(data) / area
+
+    highest = bpp(codec.compress(pixels, quality=100))
+    parts = {}
+    for quality in SPLIT_QUALITIES:
+        found = codec.index_bits(codec.compress(pixels, quality=quality))
+        parts[str(quality)] = (found.map / area, found.indexes / area, found.raw_indexes / area)
+    return PictureResult(
+        name,
+        bpp(codec.compress(pixels, quality=0)),
+        highest,
+        {
+            str(target): bpp(codec.compress(pixels, target_bpp=target)) if target <= highest else None
+            for target in TARGETS
+        },
+        parts,
+        _loss(codec, wanted, name, pixels),
+    )
+
+
+def _loss(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torch.Tensor) -> Loss:
+    data = codec.compress(pixels, target_bpp=LOSS_BPP, packets=PACKETS)
+    lost = sorted(random.Random(f"{SEED} {name}").sample(range(PACKETS), LOST))
+    left = b"".join(packet for number, packet in enumerate(split_packets(data)) if number not in lost)
+    repaired = codec.decompress(left, repair=True)
+    assert not isinstance(repaired, torch.Tensor)
+    decoded = codec.decompress(data)
+    assert isinstance(decoded, torch.Tensor)
+    predict = codec.coder.predict
+    codec.coder.predict = _zeros  # type: ignore[method-assign]
+    try:
+        zeros = codec.decompress(left, repair=True)
+    finally:
+        codec.coder.predict = predict  # type: ignore[method-assign]
+    assert not isinstance(zeros, torch.Tensor)
+    pictures = {"whole": decoded, "repaired": repaired.picture, "zeros": zeros.picture}
+    found = {
+        key: {measure: _measured(wanted[measure], pixels, picture) for measure in wanted}
+        for key, picture in pictures.items()
+    }
+    return Loss(found, repaired.report.lost_packets == tuple(lost))
+
+
+def _zeros(grains: object, book: int, indexes: GrainIndexes) -> GrainIndexes:
+    """Zero in place of every unknown index."""
+    return GrainIndexes(*(torch.where(index == UNKNOWN, 0, index) for index in indexes))
+
+
+def _measured(measure: Measure, x: torch.Tensor, y: torch.Tensor) -> float:
+    return measure(*(image[None].float().cpu() / 255 for image in (x, y)))
+
+
+def rates_table(results: Sequence[PictureResult]) -> str:
+    """The range of rates, and how close targets are met where they can be."""
+    lowest, highest = [result.lowest for result in results], [result.highest for result in results]
+    rows = [
+        ["quality 0", "", "", f"{fmean(lowest):.4f}", f"{max(lowest):.4f}"],
+        ["quality 100", "", "", f"{fmean(highest):.4f}", f"{min(highest):.4f}"],
+    ]
+    for target in map(str, TARGETS):
+        met = [found for result in results if (found := result.achieved[target]) is not None]
+        row = [f"target {target}", f"{len(met)} of {len(results)}", "-", "-", ""]
+        if met:
+            row[2] = f"{100 * max(abs(found / float(target) - 1) for found in met):.2f} %"
+            row[3] = f"{fmean(met):.4f}"
+        rows.append(row)
+    return format_table(("rate", "reached", "largest miss", "mean bpp", "worst picture"), rows, left=(0,))
+
+
+def parts_table(results: Sequence[PictureResult]) -> str:
+    """What maps cost and the prior saves."""
+    rows = []
+    for quality in map(str, SPLIT_QUALITIES):
+        parts = [result.parts[quality] for result in results]
+        maps, indexes, raw = map(fmean, zip(*parts, strict=True))
+        saved = f"{100 * (1 - indexes / raw):.1f} %"
+        rows.append([quality, f"{maps:.4f}", f"{indexes:.4f}", f"{raw:.4f}", saved])
+    return format_table(("quality", "map bpp", "index bpp", "log2 K bpp", "prior saves"), rows)
+
+
+def loss_table(results: Sequence[PictureResult]) -> str:
+    """Means over the pictures with a fifth of the packets lost."""
+    rows = []
+    whole = [result.loss.measures["whole"]["wasserstein"] for result in results]
+    for key in ("whole", "repaired", "zeros"):
+        found = [result.loss.measures[key] for result in results]
+        distortions = [one["wasserstein"] for one in found]
+        ratio = fmean(x / y for x, y in zip(distortions, whole, strict=True))
+        psnr = fmean(one["psnr"] for one in found)
+        rows.append([key, f"{psnr:.2f}", f"{fmean(distortions):.2f}", f"{ratio:.2f}"])
+    told = sum(result.loss.told for result in results)
+    head = (f"{LOST} of {PACKETS} packets lost", "PSNR", "Wasserstein distortion", "mean of ratios")
+    return f"{format_table(head, rows, left=(0,))}\nlosses told exactly: {told} of {len(results)} pictures"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
