@@ -12,6 +12,7 @@ from latentpress.codecs.base import Progress
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.shape_coder import DecodedCode
 from latentpress.codecs.shape_payload import QUALITY_CODES, ShapeHeader, quality_code
+from latentpress.codecs.shape_photometric import seen_rays
 from latentpress.codecs.shape_refine import STEPS_PER_EFFORT, Refinement, RefinementTarget, float_bridge
 from latentpress.codecs.shape_source import ShapeSource
 
@@ -168,7 +169,8 @@ class ShapeEncoding:
         places = refinement_places(source.surface.position, _QUERIES, random)
         queries = torch.cat((places, source.signed_distance(places)[:, None]), dim=1)
         colour = None if source.colour is None else torch.from_numpy(source.colour).to(device)
-        target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour)
+        rays = None if source.images is None else seen_rays(source.images, source.pose).to(device)
+        target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour, rays)
         bridge = float_bridge(self._codec.system.bridge)
         return Refinement(bridge, self._codec.system.generator, target, self._codec.prices)
 

@@ -35,6 +35,7 @@ MIN_POINTS = 16
 _WINDING_FACES = 4000
 _DENSE = 16384
 _REFERENCE = 30000
+_MOST_REFERENCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class ShapeSource:
         pose: Of the cube in the shape's own coordinates.
         unit: Of these coordinates, or None.
         solid: For exact insides and outsides; None where only points are known.
+        images: What was given, if it was images.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class ShapeSource:
     pose: Pose
     unit: str | None
     solid: Solid | None
+    images: PosedImages | None = None
 
     def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
         """Signed distance to the shape at ``(N, 3)``, on the CPU, negative inside."""
@@ -200,15 +203,19 @@ def points_source(points: ArrayLike, colour: bool) -> ShapeSource:
         and not -1e-6 <= array[:, 3:].min() <= array[:, 3:].max() <= 1 + 1e-6
     ):
         raise ValueError("colours of points must be in [0, 1]")
-    if len(np.unique(array[:, :3], axis=0)) < MIN_POINTS:
-        raise ValueError(f"a point cloud needs at least {MIN_POINTS} distinct finite points")
+    if not _has_distinct(array[:, :3], MIN_POINTS):
+        raise ValueError(f"a point cloud needs at least {MIN_POINTS} distinct points, all values finite")
     pose = Pose.around(tuple(array[:, :3].min(0)), tuple(array[:, :3].max(0)))
-    reference = ((array[:, :3] - pose.centre) / pose.scale).astype(np.float32)
-    random = np.random.default_rng(0)
-    order = random.permutation(len(reference))[:_DENSE]
-    surface = orient(reference[order])
-    colours = array[order, 3:].astype(np.float32) if colour and array.shape[1] == 6 else None
-    return ShapeSource("points", surface, reference, colours, pose, None, None)
+    placed = ((array[:, :3] - pose.centre) / pose.scale).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(placed))
+    surface = orient(placed[order[:_DENSE]])
+    colours = array[order[:_DENSE], 3:].astype(np.float32) if colour and array.shape[1] == 6 else None
+    return ShapeSource("points", surface, placed[order[:_MOST_REFERENCE]], colours, pose, None, None)
+
+
+def _has_distinct(points: NDArray[np.float64], count: int) -> bool:
+    """Whether there are so many different points; large clouds have them at the beginning."""
+    return any(len(np.unique(part, axis=0)) >= count for part in (points[: 64 * count], points))
 
 
 def _solid_of(triangles: NDArray[np.float32]) -> Solid:
