@@ -14,7 +14,6 @@ from latentpress.codecs.bitstream import (
     UnsupportedVersion,
 )
 from latentpress.codecs.bitstream.container_file import find_payload
-from latentpress.codecs.field_blocks import LONGEST_HEAD, describe_blocks, is_in_blocks
 from latentpress.codecs.field_payload import Mode, read_field_header
 
 
@@ -24,6 +23,8 @@ def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
     Raises:
         StreamError: The header is damaged or too large.
     """
+    from latentpress.codecs.field_blocks import describe_blocks, is_in_blocks
+
     if is_in_blocks(payload):
         return describe_blocks(payload, limits)
     header, _ = read_field_header(payload, limits)
@@ -61,10 +62,15 @@ def inspect_blocks(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Header 
             place = find_payload(file, limits)
         except (CorruptStream, TruncatedStream, UnsupportedVersion):
             return None
+        if place.preamble.codec_id != CodecId.FIELD:
+            return None
+        # It loads numpy, which takes longer than all the rest of looking at a header.
+        from latentpress.codecs.field_blocks import LONGEST_HEAD, describe_blocks, is_in_blocks
+
         file.seek(place.start)
         start = file.read(min(place.length, LONGEST_HEAD))
         size = file.seek(0, 2)
-    if place.preamble.codec_id != CodecId.FIELD or not is_in_blocks(start):
+    if not is_in_blocks(start):
         return None
     return Header(
         codec="field",

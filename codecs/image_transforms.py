@@ -83,6 +83,7 @@ class ImageTransforms:
             padded.expand(-1, 3, -1, -1),
             lambda x: self._apply(self.network.analysis, x.permute(0, 2, 3, 1).contiguous(), quality),
             lambda y: self._apply(self.network.hyper_analysis, y * gain, quality),
+            lambda y: self.synthesise(y * gain, quality),
         )
         return y * gain
 

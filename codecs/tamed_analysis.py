@@ -9,7 +9,8 @@ left the range of photographs, the picture is made tamer and analysed again::
        ^                                                    | no
        '-- finest detail or contrast reduced, only there <--'
 
-Decoders know nothing of it. Pictures that stay within bounds are not changed, not even in the last bit.
+Decoders know nothing of it. Pictures that stay within bounds are not changed, not even in the last bit, and
+neither are those that come back better without.
 """
 
 from __future__ import annotations
@@ -35,9 +36,15 @@ _CONTRAST = 0.75
 _NEIGHBOURHOOD = 33
 _FALLBACK_LIMIT = 1000.0
 
+# Times the bound that latents may be if they serve better than those of a tamer picture.
+_MILD = 4.0
+
 
 def tamed_analysis(
-    pictures: Tensor, analyse: Callable[[Tensor], Tensor], hyper_analyse: Callable[[Tensor], Tensor]
+    pictures: Tensor,
+    analyse: Callable[[Tensor], Tensor],
+    hyper_analyse: Callable[[Tensor], Tensor],
+    synthesise: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Analyses pictures, made tamer where that is needed.
 
@@ -45,6 +52,7 @@ def tamed_analysis(
         pictures: ``(B, 3, H, W)``, sides multiples of those of a position.
         analyse: Makes of them y ``(B, h, w, M)`` before the gain.
         hyper_analyse: Makes of that z ``(B, ceil(h/4), ceil(w/4), Z)`` in quantisation steps.
+        synthesise: Makes of y what decoders would if nothing were rounded, ``(B, 3, H, W)``.
 
     Returns:
         y, finite. If nothing helps, it is that of the pictures as they came, clamped: then the networks are
@@ -52,20 +60,39 @@ def tamed_analysis(
 
     Example:
         >>> bright = torch.full((1, 3, 16, 16), 100.0)
-        >>> y = tamed_analysis(bright, lambda x: x[:, 0, ::16, ::16, None], lambda y: y)
+        >>> def spread(y):
+        ...     return y.permute(0, 3, 1, 2).expand(1, 3, 16, 16)
+        >>> y = tamed_analysis(bright, lambda x: x[:, 0, ::16, ::16, None], lambda y: y, spread)
         >>> round(float(y), 3)
         100.0
     """
     first = y = analyse(pictures)
-    for number in range(MOST_ROUNDS):
+    original = pictures
+    for number in range(MOST_ROUNDS + 1):
         wild = _wild(y, hyper_analyse)
         if not bool(wild.any()):
-            return y
-        pictures = _tamer(pictures, wild, number)
-        y = analyse(pictures)
-    if not bool(_wild(y, hyper_analyse).any()):
-        return y
-    return first.nan_to_num(0.0, _FALLBACK_LIMIT, -_FALLBACK_LIMIT).clamp(-_FALLBACK_LIMIT, _FALLBACK_LIMIT)
+            return y if number == 0 else _better(original, first, y, synthesise)
+        if number < MOST_ROUNDS:
+            pictures = _tamer(pictures, wild, number)
+            y = analyse(pictures)
+    return _finite(first)
+
+
+def _better(pictures: Tensor, first: Tensor, tamed: Tensor, synthesise: Callable[[Tensor], Tensor]) -> Tensor:
+    """Of each picture of the batch the latents that it comes back from with the smaller error.
+
+    Those that are far out of bounds cost more than they are worth, however well they come back.
+    """
+    mild = first.abs().amax((1, 2, 3)) <= _MILD * LARGEST_Y
+    if not bool(mild.any()):
+        return tamed
+    errors = [(synthesise(y) - pictures).square().mean((1, 2, 3)) for y in (first, tamed)]
+    keep = mild & (errors[0] <= errors[1])
+    return torch.where(keep[:, None, None, None], first, tamed)
+
+
+def _finite(y: Tensor) -> Tensor:
+    return y.nan_to_num(0.0, _FALLBACK_LIMIT, -_FALLBACK_LIMIT).clamp(-_FALLBACK_LIMIT, _FALLBACK_LIMIT)
 
 
 def _wild(y: Tensor, hyper_analyse: Callable[[Tensor], Tensor]) -> Tensor:

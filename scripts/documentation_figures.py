@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentpress.codecs.card import ModelCard, card_path, read_card
 from latentpress.codecs.weights import shipped_weights
+from latentpress.scripts.family_facts import family_facts
 from latentpress.scripts.file_io import write_bytes
 
 if TYPE_CHECKING:
@@ -108,17 +109,18 @@ def image_table(card: ModelCard) -> str:
     return f"Not measured yet, weights `{card.fingerprint}`."
 
 
-def family_table(cards: Mapping[str, ModelCard]) -> str:
+def family_table(cards: Mapping[str, ModelCard], facts: Mapping[str, str]) -> str:
     """What ships of the other families, as Markdown.
 
     Args:
         cards: Of the weights that ship, by family.
+        facts: What was measured of them, by family.
 
     Example:
-        >>> print(family_table({}).splitlines()[2])
-        | [`image-max`](docs/image-max.md) | no weights yet |
+        >>> print(family_table({}, {}).splitlines()[2])
+        | [`image-max`](docs/image-max.md) | no weights yet | |
     """
-    lines = ["| codec | weights |", "|---|---|"]
+    lines = ["| codec | weights | measured |", "|---|---|---|"]
     for family, page in FAMILIES.items():
         card = cards.get(family)
         what = "no weights yet"
@@ -127,7 +129,8 @@ def family_table(cards: Mapping[str, ModelCard]) -> str:
         if card is not None:
             size = f"{card.parameters / 1e6:.1f} million parameters, {card.bytes / 2**20:.0f} MiB"
             what = f"`{card.fingerprint}`, {size}"
-        lines.append(f"| [`{family}`](docs/{page}) | {what} |")
+        measured = f" {facts[family]} " if family in facts else " "
+        lines.append(f"| [`{family}`](docs/{page}) | {what} |{measured}|")
     return "\n".join(lines)
 
 
@@ -163,9 +166,10 @@ def with_blocks(text: str, blocks: Mapping[str, str], maker: str = _MAKER) -> st
     return text
 
 
-def readme_blocks(cards: Mapping[str, ModelCard]) -> dict[str, str]:
-    """The blocks of the README."""
-    return {"image": image_table(cards["image"]), "families": family_table(cards)}
+def readme_blocks(cards: Mapping[str, ModelCard], figures: Path) -> dict[str, str]:
+    """The blocks of the README, of cards by family and measurements in ``docs/figures``."""
+    families = family_table(cards, family_facts(figures, cards))
+    return {"image": image_table(cards["image"]), "families": families}
 
 
 def take_page_pictures(folder: Path, samples: Sequence[str], weights: str | None = None) -> list[Path]:
@@ -242,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = args.root / "docs" / "figures"
     write_bytes(str(figures / "equal_bytes.jpg"), _jpeg(equal_bytes(pixels, load("image"))), force=True)
     readme = args.root / "README.md"
-    text = with_blocks(readme.read_text("utf-8"), readme_blocks(shipped_cards()))
+    text = with_blocks(readme.read_text("utf-8"), readme_blocks(shipped_cards(), figures))
     write_bytes(str(readme), text.encode(), force=True)
     if args.page:
         ship = {"photograph", "flow"} | ({"knot"} if "shape" in shipped_cards() else set())

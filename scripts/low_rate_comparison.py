@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -126,8 +127,7 @@ def _compare(args: argparse.Namespace) -> None:
             )
         print(f"{path.stem}: {len(rows)} files so far", flush=True)
     print(means_table(rows, tuple(found)))
-    for key, (lower, count) in wins(rows).items():
-        print(f"lower Wasserstein distortion than {key}: {lower} of {count} pictures")
+    print(f"\n{pairs_table(rows)}")
     content = {
         "codec": args.codec,
         "fingerprint": codec.fingerprint.hex(),
@@ -262,21 +262,27 @@ def means_table(rows: Sequence[Row], names: Sequence[str]) -> str:
     return format_table(("rate", "codec", "pictures", "bpp", *names), lines, left=(1,))
 
 
-def wins(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
-    """With how many of a rival's pictures our Wasserstein distortion is lower, by rival and rate.
+def pairs_table(rows: Sequence[Row]) -> str:
+    """Ours beside every rival, over the pictures with which the rival reaches the rate.
 
-    Returns:
-        Pictures with a lower one, and pictures with which the rival reaches the rate.
+    The last column counts those with which our Wasserstein distortion is the lower one.
     """
-    lower: dict[str, int] = {}
-    total: dict[str, int] = {}
-    ours = {(r.picture, r.target_bpp): r.measures["wasserstein"] for r in rows if r.codec == "index"}
-    for row in rows:
-        if row.codec != "index":
-            key = f"{row.codec} {row.target_bpp:g}"
-            total[key] = total.get(key, 0) + 1
-            lower[key] = lower.get(key, 0) + (ours[row.picture, row.target_bpp] < row.measures["wasserstein"])
-    return {key: (lower[key], count) for key, count in total.items()}
+    ours = {(row.picture, row.target_bpp): row.measures for row in rows if row.codec == "index"}
+    lines = []
+    for rate in sorted({row.target_bpp for row in rows}):
+        for rival in dict.fromkeys(row.codec for row in rows if row.codec != "index"):
+            theirs = [row for row in rows if (row.target_bpp, row.codec) == (rate, rival)]
+            pairs = [(ours[row.picture, rate], row.measures) for row in theirs]
+            if pairs:
+                lower = sum(own["wasserstein"] < other["wasserstein"] for own, other in pairs)
+                means = [
+                    f"{fmean(pair[side][name] for pair in pairs):.2f}"
+                    for name in ("wasserstein", "psnr")
+                    for side in (0, 1)
+                ]
+                lines.append([f"{rate:g}", rival, str(len(pairs)), *means, f"{lower} of {len(pairs)}"])
+    head = ("rate", "rival", "pictures", "our WD", "its WD", "our PSNR", "its PSNR", "lower WD")
+    return format_table(head, lines, left=(1,))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from latentpress.models.index.granularity import (
 )
 from latentpress.models.index.network import IndexNetwork
 from latentpress.train.data.images import CropBatch
+from latentpress.train.index_checkpoint import load_network
 from latentpress.train.index_validation import IndexValidation
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.reconstruction_loss import ReconstructionLoss
@@ -87,6 +88,7 @@ class IndexTraining(RecordedTraining):
         pattern: Weight of the pattern that the error has in cells.
         weight_decay: Of the hidden matrices under Muon.
         compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
+        init_from: Checkpoint of an earlier run, to start from its averaged weights.
         val_details: Details measured in validation, 0 (all coarse) to 1 (all fine).
     """
 
@@ -104,9 +106,12 @@ class IndexTraining(RecordedTraining):
         pattern: float = 0.0,
         weight_decay: float = 0.0,
         compile_network: bool = True,
+        init_from: str | None = None,
         val_details: Sequence[float] = (0, 0.1, 0.3, 0.6, 1),
     ) -> None:
         super().__init__(network, compile_network)
+        if init_from is not None:
+            load_network(network, init_from)
         self.lr = lr
         self.codebook_weight = codebook_weight
         self.evenness_weight = evenness_weight

@@ -66,6 +66,15 @@ def _tensor(*values: float) -> torch.Tensor:
     return torch.tensor(values).view(1, 1, -1, 1)
 
 
+def _nothing(y: torch.Tensor) -> torch.Tensor:
+    """Latents out of bounds come back worse."""
+    return torch.full((1, 3, 1, 1), 100.0 if float(y.abs().max()) > LARGEST_Y else 0.5)
+
+
+def _grey(y: torch.Tensor) -> torch.Tensor:
+    return torch.full((1, 3, 1, 1), 0.5)
+
+
 def test_tame_pictures_are_analysed_once_and_unchanged():
     seen = []
 
@@ -74,7 +83,7 @@ def test_tame_pictures_are_analysed_once_and_unchanged():
         return _tensor(LARGEST_Y, -1.0)
 
     picture = torch.rand(1, 3, 16, 32)
-    y = tamed_analysis(picture, analyse, lambda y: y[:, :, :1])
+    y = tamed_analysis(picture, analyse, lambda y: y[:, :, :1], _nothing)
     assert torch.equal(y, _tensor(LARGEST_Y, -1.0))
     assert len(seen) == 1
     assert seen[0] is picture
@@ -89,7 +98,7 @@ def test_only_what_is_around_is_changed(wild):
         return _tensor(wild if len(seen) == 1 else 1.0, *[0.0] * 7)
 
     picture = torch.rand(1, 3, 16, 128)
-    y = tamed_analysis(picture, analyse, lambda y: torch.zeros(1, 1, 2, 1))
+    y = tamed_analysis(picture, analyse, lambda y: torch.zeros(1, 1, 2, 1), _nothing)
     assert torch.equal(y, _tensor(1.0, *[0.0] * 7))
     assert len(seen) == 2
     changed = (seen[1] != picture).any(dim=1).any(dim=1)[0]
@@ -106,7 +115,7 @@ def test_side_information_counts_too():
 
     z = torch.zeros(1, 2, 2, 1)
     z[0, 1, 0] = 1000
-    tamed_analysis(torch.rand(1, 3, 128, 128), analyse, lambda y: z if len(analysed) == 1 else 0 * z)
+    tamed_analysis(torch.rand(1, 3, 128, 128), analyse, lambda y: z if len(analysed) == 1 else 0 * z, _grey)
     changed = (analysed[1] != analysed[0]).any(dim=1)[0]
     assert changed[48:, :80].all()
     assert not changed[:48].any()
@@ -120,6 +129,28 @@ def test_networks_that_are_always_wild_come_back_finite():
         calls.append(x)
         return _tensor(math.nan, math.inf, -50.0)
 
-    y = tamed_analysis(torch.rand(1, 3, 16, 48), analyse, lambda y: y[:, :, :1])
+    y = tamed_analysis(torch.rand(1, 3, 16, 48), analyse, lambda y: y[:, :, :1], _nothing)
     assert len(calls) == MOST_ROUNDS + 1
     assert torch.equal(y, _tensor(0.0, 1000.0, -50.0))
+
+
+def test_what_comes_back_better_is_kept():
+    """A network may leave the bounds without harm: its latents stay if they serve better, up to a limit."""
+
+    def analysed(largest: float) -> torch.Tensor:
+        seen = []
+
+        def analyse(x):
+            seen.append(x)
+            return _tensor(largest if len(seen) == 1 else 1.0, 0.0)
+
+        picture = torch.full((1, 3, 16, 32), 0.7)
+        return tamed_analysis(
+            picture,
+            analyse,
+            lambda y: torch.zeros(1, 1, 1, 1),
+            lambda y: picture if float(y.max()) == largest else 0 * picture,
+        )
+
+    assert float(analysed(2 * LARGEST_Y).max()) == 2 * LARGEST_Y
+    assert float(analysed(100 * LARGEST_Y).max()) == 1.0

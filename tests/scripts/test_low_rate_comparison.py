@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from latentpress.scripts import low_rate_comparison
-from latentpress.scripts.low_rate_comparison import Row, available_rivals, main, means_table, wins
+from latentpress.scripts.low_rate_comparison import Row, available_rivals, main, means_table, pairs_table
 
 
 def test_everything_is_written(small_index_weights, tmp_path, capsys, monkeypatch) -> None:
@@ -29,7 +29,7 @@ def test_everything_is_written(small_index_weights, tmp_path, capsys, monkeypatc
     with Image.open(out / "index_disc.png") as sheet:
         assert sheet.width > 500
     printed = capsys.readouterr().out
-    assert "lower Wasserstein distortion than WebP 0.1" in printed
+    assert "lower WD" in printed
     assert "skipped: lpips" in printed
 
 
@@ -46,14 +46,16 @@ def test_half_size_keeps_the_size(tmp_path) -> None:
     assert half.decode(data, (31, 45)).shape == (3, 31, 45)
 
 
-def test_means_and_wins() -> None:
+def test_means_and_pairs() -> None:
     rows = [
-        Row("a", 0.1, "index", 10, 0.1, {"wasserstein": 1.0}),
-        Row("a", 0.1, "AVIF", 10, 0.1, {"wasserstein": 2.0}),
-        Row("b", 0.1, "index", 10, 0.1, {"wasserstein": 3.0}),
-        Row("b", 0.1, "AVIF", 10, 0.1, {"wasserstein": 2.0}),
+        Row("a", 0.1, "index", 10, 0.1, {"wasserstein": 1.0, "psnr": 20.0}),
+        Row("a", 0.1, "AVIF", 10, 0.1, {"wasserstein": 2.0, "psnr": 22.0}),
+        Row("b", 0.1, "index", 10, 0.1, {"wasserstein": 3.0, "psnr": 21.0}),
+        Row("b", 0.1, "AVIF", 10, 0.1, {"wasserstein": 2.5, "psnr": 25.0}),
+        Row("c", 0.1, "index", 10, 0.1, {"wasserstein": 9.0, "psnr": 9.0}),
     ]
-    assert wins(rows) == {"AVIF 0.1": (1, 2)}
+    line = pairs_table(rows).splitlines()[-1].split()
+    assert line == ["0.1", "AVIF", "2", "2.00", "2.25", "20.50", "23.50", "1", "of", "2"]
     table = means_table(rows, ("wasserstein",))
     assert "index" in table
-    assert "2.0000" in table
+    assert "4.3333" in table

@@ -191,3 +191,13 @@ def test_a_decoder_goes_on_alone(checkpoints, photographs, tmp_path) -> None:
     after = network_from_checkpoint(tmp_path / "checkpoints" / "last.ckpt").state
     changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder"}
+
+
+def test_the_first_stage_goes_on_from_an_earlier_run(checkpoints, photographs, tmp_path) -> None:
+    """A rate of zero leaves the averages as they were."""
+    first = checkpoints[STAGES[0]]
+    main([*arguments(STAGES[0], photographs, tmp_path, first), "--model.init_args.lr=0"])
+    before = network_from_checkpoint(first).state
+    after = network_from_checkpoint(tmp_path / "checkpoints" / "last.ckpt").state
+    for name, value in before.items():
+        assert torch.allclose(after[name], value, atol=1e-6), name

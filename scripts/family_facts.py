@@ -1,0 +1,61 @@
+"""What the README says of the codecs beside the default one, out of the measurements in ``docs/figures``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from latentpress.codecs.card import ModelCard
+
+FIELD_FILE = "field_turbulence.json"
+INDEX_FILE = "index_low_rates.json"
+
+
+def family_facts(figures: Path, cards: Mapping[str, ModelCard]) -> dict[str, str]:
+    """One sentence a family, of measurements of the weights that ship; others are left out.
+
+    Args:
+        figures: ``docs/figures`` of a checkout.
+        cards: Of the weights that ship, by family.
+    """
+    found = {}
+    for family, name, fact in (("field", FIELD_FILE, field_fact), ("index", INDEX_FILE, index_fact)):
+        path = figures / name
+        if family in cards and path.is_file():
+            content = json.loads(path.read_text("utf-8"))
+            if content["fingerprint"] == cards[family].fingerprint:
+                found[family] = fact(content)
+    return found
+
+
+def field_fact(content: Mapping[str, Any]) -> str:
+    """The error beside SPERR's at equal bytes, at every ratio that was measured."""
+    rows = [(row["codec"], row["ratio"], row["measures"]["nrmse"]) for row in content["rows"]]
+    ours = [(ratio, error) for codec, ratio, error in rows if codec == "latentpress faithful"]
+    shares = []
+    for ratio, error in ours:
+        theirs = min((abs(r - ratio), e) for codec, r, e in rows if codec == "SPERR")[1]
+        shares.append(f"{error / theirs:.2f} at {ratio:.0f} times fewer bytes")
+    return f"held-out turbulence, error as a part of SPERR's: {', '.join(shares)}"
+
+
+def index_fact(content: Mapping[str, Any]) -> str:
+    """Wasserstein distortion beside the best rival that reaches the most pictures, at every rate."""
+    rows = content["rows"]
+    ours = {
+        (r["picture"], r["target_bpp"]): r["measures"]["wasserstein"] for r in rows if r["codec"] == "index"
+    }
+    parts = []
+    for rate in content["rates"]:
+        rivals: dict[str, dict[str, float]] = {}
+        for row in rows:
+            if row["target_bpp"] == rate and row["codec"] != "index":
+                rivals.setdefault(row["codec"], {})[row["picture"]] = row["measures"]["wasserstein"]
+        if rivals:
+            name, best = max(rivals.items(), key=lambda item: (len(item[1]), -fmean(item[1].values())))
+            own = fmean(ours[picture, rate] for picture in best)
+            parts.append(f"{own:.1f} beside {fmean(best.values()):.1f} of {name} at {rate:g} bits a pixel")
+    return f"photographs, distortion of local statistics: {', '.join(parts)}"
