@@ -42,6 +42,9 @@ from latentpress.codecs.field_payload import (
 LONGEST_HEAD = 2**20
 """No head is longer: beside its numbers it has two of eight bytes for each component at most."""
 
+MOST_BLOCKS = 2**31
+"""Of a field: a table of more would take ten gigabytes."""
+
 _CRC_BYTES = 4
 _LEAST_ENTRY = 5
 """Bytes of the table for a block: a length of one byte and a checksum."""
@@ -175,6 +178,8 @@ def read_blocks_header(payload: bytes, limits: Limits) -> tuple[BlocksHeader, in
         if not 1 <= side <= size:
             raise CorruptStream(f"a block cannot have {side} samples along an axis of {size}")
         sides.append(side)
+    if math.prod(-(-size // side) for size, side in zip(sizes[1:], sides, strict=True)) > MOST_BLOCKS:
+        raise CorruptStream(f"a field of shape {tuple(sizes)} cannot have blocks of {tuple(sides)}")
     limits.check_voxels((components, *sides))
     number, offset = read_byte(payload, offset)
     if number not in tuple(BlockKind):

@@ -84,7 +84,7 @@ class IndexBits(NamedTuple):
 
 
 class IndexCodec(Codec):
-    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.5 bits a pixel.
+    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.35 bits a pixel.
 
     ::
 

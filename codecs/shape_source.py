@@ -296,6 +296,7 @@ def _texture(visual: Any) -> NDArray[np.float64]:
 def _trimesh() -> Any:
     try:
         import trimesh
-    except ImportError as error:
-        raise ImportError("meshes need trimesh: pip install 'latentpress[shape]'") from error
+    except ModuleNotFoundError as error:
+        message = "meshes need trimesh: pip install 'latentpress[shape]'"
+        raise ModuleNotFoundError(message, name="trimesh") from error
     return trimesh

@@ -13,12 +13,18 @@ EXIT_USAGE = 2
 # Packages that come with an extra of the library: import name -> extra.
 EXTRAS = {
     "compressai": "train",
+    "dask": "field",
     "distributed": "dask",
+    "fast_simplification": "shape",
+    "h5netcdf": "field",
+    "h5py": "field",
     "huggingface_hub": "hub",
     "jsonargparse": "train",
     "lightning": "train",
     "matplotlib": "demo",
+    "numcodecs": "field",
     "onnx": "onnx",
+    "onnxruntime": "onnx",
     "pytorch_msssim": "demo",
     "scipy": "demo",
     "skimage": "demo",
@@ -26,7 +32,10 @@ EXTRAS = {
     "timm": "train",
     "torchmetrics": "train",
     "torchvision": "train",
+    "trimesh": "shape",
     "uvicorn": "view",
+    "xarray": "field",
+    "zarr": "field",
 }
 
 Item = TypeVar("Item")

@@ -28,7 +28,17 @@ PATIENCE_SECONDS = 120
 MEMORY_MIB = 3072
 FAMILIES = ("image", "image-max", "index", "field", "shape")
 TARGETS = (
-    *("container", "symbols", "weights", "card", "pillow", "alpha", "alpha-symbols", "picture"),
+    *(
+        "container",
+        "symbols",
+        "weights",
+        "card",
+        "pillow",
+        "alpha",
+        "alpha-symbols",
+        "picture",
+        "field-blocks",
+    ),
     *FAMILIES,
     *(f"{family}-symbols" for family in FAMILIES),
 )

@@ -28,14 +28,15 @@ from latentpress.scripts.fuzz import FAMILIES, TARGETS
 from latentpress.scripts.text_table import format_table
 
 SHARES = {
-    "container": 16,
-    "symbols": 16,
+    "container": 15,
+    "symbols": 15,
     "weights": 6,
     "card": 2,
     "pillow": 4,
     "alpha": 2,
     "alpha-symbols": 2,
     "picture": 3,
+    "field-blocks": 2,
     "image": 5,
     "image-max": 3,
     "index": 6,
@@ -128,7 +129,7 @@ def run_target(target: str, inputs: int, seconds: float, weights: Path | None, c
     command = [sys.executable, "-m", "latentpress.scripts.fuzz", target]
     command += ["--runs", str(inputs), "--seconds", str(max(1, round(seconds)))]
     command += ["--corpus", str(corpus / target)]
-    family = "image" if target == "picture" else target.removesuffix("-symbols")
+    family = "image" if target == "picture" else target.removesuffix("-symbols").removesuffix("-blocks")
     if family in FAMILIES:
         small = None if weights is None else weights / f"{family}_tiny.safetensors"
         if small is not None and small.is_file():

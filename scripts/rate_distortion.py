@@ -154,7 +154,10 @@ def measure(
     """
     warm = False
     for path in pictures:
-        picture = read_flat_picture(path.read_bytes())
+        try:
+            picture = read_flat_picture(path.read_bytes())
+        except PictureError as error:
+            raise PictureError(f"{path}: {error}") from error
         for note in picture.notes:
             warn(str(path), note)
         if not warm:

@@ -366,6 +366,24 @@ def test_hostile_heads_raise_stream_errors_only(codec, options) -> None:
     assert decoded < 200
 
 
+@pytest.mark.parametrize("size", [2**11, 2**22, 2**40])
+def test_more_blocks_than_a_machine_can_count(size) -> None:
+    """A field may be of any size; one of 2^33 blocks and more is no field."""
+    from latentpress.codecs.bitstream import crc32c
+    from latentpress.codecs.field_blocks import BlockKind, BlocksHeader, pack_head
+
+    header = BlocksHeader(
+        BlockKind.SEPARATE, (1, size, size, size), (1, 1, 1), flat=False, double=False, bound=0.1
+    )
+    payload = pack_head(header, [1], [crc32c(b"a")]) + b"a"
+    data = write_container(CodecId.FIELD, bytes(8), [(SectionType.PAYLOAD, payload)])
+    for read in (inspect, FieldCodec().decompress, FieldCodec().verify):
+        with pytest.raises(CorruptStream, match="cannot have blocks"):
+            read(data)
+    with pytest.raises(CorruptStream, match="cannot have blocks"):
+        FieldCodec().open(io.BytesIO(data))
+
+
 def test_blocks_cannot_be_divided_again(codec) -> None:
     from latentpress.codecs.bitstream import crc32c
     from latentpress.codecs.field_blocks import BlockKind, BlocksHeader, pack_head
