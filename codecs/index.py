@@ -84,7 +84,7 @@ class IndexBits(NamedTuple):
 
 
 class IndexCodec(Codec):
-    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.5 bits a pixel.
+    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.35 bits a pixel.
 
     ::
 
@@ -214,10 +214,7 @@ class IndexCodec(Codec):
         report = report_on(
             found.indexes, grains, (header.height, header.width), header.packets, found.lost_packets
         )
-        indexes = found.indexes
-        if report.lost_indexes:
-            indexes = self.coder.predict(grains, header.book, indexes)
-        colour = self._synthesise(indexes, grains, header)
+        colour = self._synthesise(found.indexes, grains, header, bool(report.lost_indexes))
         picture = finished_picture(colour, sections, header.height, header.width, limits)
         notify(1.0, "done")
         return RepairedPicture(picture, report) if repair else picture
@@ -344,9 +341,16 @@ class IndexCodec(Codec):
         return GrainMap(*(torch.from_numpy(bits)[None].to(self.device) for bits in (split, fine)))
 
     @torch.inference_mode()
-    def _synthesise(self, indexes: GrainIndexes, grains: GrainMap, header: IndexHeader) -> Tensor:
+    def _synthesise(
+        self, indexes: GrainIndexes, grains: GrainMap, header: IndexHeader, incomplete: bool
+    ) -> Tensor:
         book = torch.tensor([header.book], device=self.device)
-        image = self.model.synthesise(indexes, grains, book)[0, : header.height, : header.width]
+        if incomplete:
+            beliefs = self.coder.predict(grains, header.book, indexes)
+            vectors = self.model.expected_vectors(indexes, beliefs, grains, book)
+        else:
+            vectors = self.model.vectors(indexes, grains, book)
+        image: Tensor = self.model.decoder(vectors, grains)[0, : header.height, : header.width]
         picture = image.permute(2, 0, 1)
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)

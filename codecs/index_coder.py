@@ -12,6 +12,7 @@ decoded in any order and without each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,7 +28,16 @@ from latentpress.models.entropy.fixed_point import FixedPointLinear
 from latentpress.models.entropy.sparse import WORTHWHILE, Positions, grown, run_blocks
 from latentpress.models.index.codebooks import GROUP, Book
 from latentpress.models.index.granularity import GrainMap
-from latentpress.models.index.prior import STEPS, UNKNOWN, GrainIndexes, GroupedHead, IndexPrior, step_map
+from latentpress.models.index.prior import (
+    STEPS,
+    UNKNOWN,
+    Belief,
+    GrainBeliefs,
+    GrainIndexes,
+    GroupedHead,
+    IndexPrior,
+    step_map,
+)
 
 # An additive sequence of two irrational numbers, rounded to 16 bits: neighbours are far apart in it, and all
 # values are equally frequent (R2, a generalisation of the golden ratio).
@@ -188,8 +198,8 @@ class IndexCoder:
         return code
 
     @torch.inference_mode()
-    def predict(self, grains: GrainMap, book: int, indexes: GrainIndexes) -> GrainIndexes:
-        """Fills in the most probable code wherever an index is not known.
+    def predict(self, grains: GrainMap, book: int, indexes: GrainIndexes) -> GrainBeliefs:
+        """How probable every code is wherever an index is not known.
 
         Args:
             grains: The map, of one picture, on the prior's device.
@@ -202,12 +212,12 @@ class IndexCoder:
         with torch.autocast(device.type, enabled=False):
             summary = self.prior.summary(indexes.medium, indexes.fine, grains)
             x = self.prior.coarse_features(indexes.coarse, grains, number, summary)
-            found = [_most_probable(coarse, x, indexes.coarse)]
+            found = [_belief(coarse, x, indexes.coarse)]
             x = self.prior.medium_features(indexes.medium, grains, x)
-            found.append(_most_probable(medium, x, indexes.medium))
+            found.append(_belief(medium, x, indexes.medium))
             x = self.prior.fine_features(indexes.fine, grains, x)
-            found.append(_most_probable(fine, x, indexes.fine))
-        return GrainIndexes(*found)
+            found.append(_belief(fine, x, indexes.fine))
+        return GrainBeliefs(*found)
 
     def _features(self, place: int, grains: GrainMap, book: int, above: Tensor | None) -> _Features:
         """Features of a granularity, right where it has indices and where the next finer one looks."""
@@ -320,21 +330,21 @@ def _by_group(groups: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64
     yield from zip(values.tolist(), np.split(order, starts[1:]), strict=True)
 
 
-def _most_probable(grain: _Grain, features: Tensor, indexes: Tensor) -> Tensor:
-    """Indices with the unknown ones of the map replaced by the most probable code."""
+def _belief(grain: _Grain, features: Tensor, indexes: Tensor) -> Belief:
+    """What the prior believes about the unknown indices of a granularity."""
     lost = grain.mask & (indexes[0] == UNKNOWN)
     x = features[0][lost]
-    if not len(x):
-        return indexes
     book = grain.book
+    if not len(x):
+        return Belief(lost, torch.zeros(0, book.size, device=lost.device))
     # In floating point: what is guessed need not be the same everywhere.
-    groups = _rows(grain.head.groups, x, book.first_group, book.first_group + book.groups) / 1024
-    members = _rows(grain.head.members, x, book.first_row, book.first_row + book.size) / 1024
-    size = min(GROUP, book.size)
-    members = members.reshape(len(x), book.groups, size)
-    best = members.max(axis=2, keepdims=True)
-    spread = np.log2(np.exp2(members - best).sum(axis=2, keepdims=True)) + best
-    code = (groups[:, :, None] + members - spread).reshape(len(x), -1).argmax(axis=1)
-    result = indexes.clone()
-    result[0][lost] = torch.from_numpy(code).to(result.device)
-    return result
+    groups, members = (
+        torch.from_numpy(_rows(layer, x, start, start + count)) * (math.log(2) / 1024)
+        for layer, start, count in (
+            (grain.head.groups, book.first_group, book.groups),
+            (grain.head.members, book.first_row, book.size),
+        )
+    )
+    within = members.view(len(x), book.groups, -1).log_softmax(-1)
+    joint = (groups[:, :, None] + within).flatten(1).softmax(-1)
+    return Belief(lost, joint.float().to(lost.device))

@@ -29,7 +29,7 @@ from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.posed_images import PosedImages
 from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
-from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial
+from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial, best_reading
 from latentpress.codecs.shape_payload import TENTHS_PER_CODE, ShapeHeader, read_shape_header
 from latentpress.codecs.shape_refine import FreeCode
 from latentpress.codecs.shape_source import ShapeSource, shape_source
@@ -171,13 +171,15 @@ class ShapeCodec(Codec):
             raise ValueError(f"effort must be in [0, {MAX_EFFORT}], got {effort}")
         notify(0.0, "sampling")
         source = shape_source(x, colour)
+
+        def encoded(encoding: ShapeEncoding) -> ShapeTrial:
+            if name == "target_bytes":
+                return encoding.within_bytes(int(value))
+            return encoding.at_quality(value if name == "quality" else QUALITY_MAX)
+
+        source = best_reading(self, source, encoded)
         encoding = ShapeEncoding(self, source, effort, colour_quality, notify)
-        if name == "quality":
-            trial = encoding.at_quality(value)
-        elif name == "target_bytes":
-            trial = encoding.within_bytes(int(value))
-        else:
-            trial = encoding.within_error(value)
+        trial = encoding.within_error(value) if name == "max_error" else encoded(encoding)
         data = self.pack(trial)
         notify(0.95, "measuring")
         header = trial.header

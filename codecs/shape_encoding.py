@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from latentpress.codecs.base import Progress
+from latentpress.codecs.base import Progress, no_progress
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.codecs.shape_coder import DecodedCode
 from latentpress.codecs.shape_payload import QUALITY_CODES, ShapeHeader, quality_code
+from latentpress.codecs.shape_photometric import seen_rays
 from latentpress.codecs.shape_refine import STEPS_PER_EFFORT, Refinement, RefinementTarget, float_bridge
 from latentpress.codecs.shape_source import ShapeSource
 
@@ -168,9 +170,31 @@ class ShapeEncoding:
         places = refinement_places(source.surface.position, _QUERIES, random)
         queries = torch.cat((places, source.signed_distance(places)[:, None]), dim=1)
         colour = None if source.colour is None else torch.from_numpy(source.colour).to(device)
-        target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour)
+        rays = None if source.images is None else seen_rays(source.images, source.pose).to(device)
+        target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour, rays)
         bridge = float_bridge(self._codec.system.bridge)
         return Refinement(bridge, self._codec.system.generator, target, self._codec.prices)
+
+
+def best_reading(
+    codec: ShapeCodec, source: ShapeSource, encode: Callable[[ShapeEncoding], ShapeTrial]
+) -> ShapeSource:
+    """What a shape is best meant as: the reading whose decoded surface is nearest, tried without refinement.
+
+    Args:
+        codec: Whose networks are used.
+        source: The shape.
+        encode: At what quality or size the readings are held against each other.
+    """
+    readings = source.readings()
+    if len(readings) == 1:
+        return source
+
+    def error(reading: ShapeSource) -> float:
+        trial = encode(ShapeEncoding(codec, reading, 0, None, no_progress))
+        return codec.measure(reading, trial.code, trial.header)
+
+    return min(readings, key=error)
 
 
 def refinement_places(surface: Tensor, count: int, random: torch.Generator) -> Tensor:

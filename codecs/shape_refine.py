@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from latentpress.codecs.shape_photometric import SeenRays, photometric_error
 from latentpress.models.entropy.blocks import LeakyRectifier, RectifiedProduct
 from latentpress.models.entropy.fixed_point import (
     UNIT,
@@ -24,7 +25,11 @@ from latentpress.models.shape.generator import TRUNCATION, ShapeGenerator
 STEPS_PER_EFFORT = 20
 _SURFACE = 2048
 _QUERIES = 2048
+_RAYS = 512
 _COLOUR_REACH = 0.02
+_HULL_WEIGHT = 0.25
+_SILHOUETTE_WEIGHT = 8.0
+"""Few of the rays pass near the outline, where alone an error moves the surface."""
 
 
 class RefinementTarget(NamedTuple):
@@ -34,11 +39,13 @@ class RefinementTarget(NamedTuple):
         surface: ``(N, 3)`` points of the surface.
         queries: ``(Q, 4)`` positions and signed distances.
         colour: ``(N, 3)`` RGB at the surface points, or None.
+        rays: Of photographs, which then count as much as the surface, or None.
     """
 
     surface: Tensor
     queries: Tensor
     colour: Tensor | None
+    rays: SeenRays | None = None
 
 
 class FreeCode(NamedTuple):
@@ -176,11 +183,19 @@ class Refinement:
         errors: Tensor = (
             torch.where(beyond, torch.zeros_like(error), error.abs()).mean() + at_surface.abs().mean()
         )
+        paint_error = torch.zeros((), device=device)
+        if self.target.rays is not None:
+            # A surface that was carved lies outside of every dent: the photographs say where it really is.
+            seen = torch.randint(
+                len(self.target.rays.opaque), (_RAYS,), generator=self._random, device=device
+            )
+            silhouette, paint_error = photometric_error(self.generator, field, self.target.rays.chosen(seen))
+            errors = _HULL_WEIGHT * errors + _SILHOUETTE_WEIGHT * silhouette
         loss = errors + geometry_price * geometry.bits.sum()
         if colour_bits is not None and self.target.colour is not None:
             noise = torch.randn(surface.shape, generator=self._random, device=device) * _COLOUR_REACH
             found = self.generator.colour_at(field, (surface + noise)[None])[0]
             # Colour errors are about ten times the distances; prices say how they compare.
             difference = (found - self.target.colour[index]).abs().mean()
-            loss = loss + 0.1 * (difference + colour_price * colour_bits)
+            loss = loss + 0.1 * (difference + paint_error + colour_price * colour_bits)
         return loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from latentpress.codecs.mesh_solid import (
+    fast_winding,
+    has_unsure_inside,
+    outside_everywhere,
+    shell_of,
+    solid_of,
+)
 from latentpress.codecs.posed_images import PosedImages, images_source
 from latentpress.codecs.shape_payload import UNITS, Pose
 from latentpress.models.shape.oriented_points import (
     OrientedPoints,
     Solid,
-    face_normals,
-    face_sides,
-    make_solid,
     sample_solid,
     signed_distance,
 )
@@ -32,9 +36,9 @@ SUFFIXES = frozenset({".obj", ".ply", ".stl", ".glb", ".gltf", ".off", ".pcd"})
 MIN_POINTS = 16
 """A cloud of fewer distinct points has no surface that could be told."""
 
-_WINDING_FACES = 4000
 _DENSE = 16384
 _REFERENCE = 30000
+_MOST_REFERENCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class ShapeSource:
         pose: Of the cube in the shape's own coordinates.
         unit: Of these coordinates, or None.
         solid: For exact insides and outsides; None where only points are known.
+        images: What was given, if it was images.
+        shell: Whether the solid is nothing but the thickness of its sheets.
     """
 
     kind: str
@@ -58,14 +64,30 @@ class ShapeSource:
     pose: Pose
     unit: str | None
     solid: Solid | None
+    images: PosedImages | None = None
+    shell: bool = False
 
     def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
         """Signed distance to the shape at ``(N, 3)``, on the CPU, negative inside."""
         if self.solid is not None:
-            return signed_distance(points, self.solid, self.surface)
+            winding = outside_everywhere if self.shell else fast_winding
+            return signed_distance(points, self.solid, self.surface, winding)
         from latentpress.codecs.point_cloud import signed_distance_to_cloud
 
         return signed_distance_to_cloud(points, self.surface)
+
+    def readings(self) -> list[ShapeSource]:
+        """All that the shape may be meant as: itself, and for a mesh with large holes a shell."""
+        if self.solid is None or self.shell or not has_unsure_inside(self.solid, self.surface):
+            return [self]
+        from scipy.spatial import cKDTree
+
+        solid = shell_of(self.solid)
+        surface = sample_solid(solid, len(self.surface.position), torch.Generator().manual_seed(0))
+        colour = self.colour
+        if colour is not None:
+            colour = colour[cKDTree(self.surface.position.numpy()).query(surface.position.numpy())[1]]
+        return [self, replace(self, solid=solid, surface=surface, colour=colour, shell=True)]
 
 
 def shape_source(x: Any, colour: bool) -> ShapeSource:
@@ -160,7 +182,7 @@ def mesh_source(mesh: trimesh.Trimesh, colour: bool, seed: int = 0) -> ShapeSour
     triangles = ((corners - pose.centre) / pose.scale).astype(np.float32)
     random = np.random.default_rng(seed)
     reference, chosen, weights = _area_samples(triangles, _REFERENCE, random)
-    solid = _solid_of(triangles)
+    solid = solid_of(triangles)
     generator = torch.Generator().manual_seed(seed)
     surface = sample_solid(solid, _DENSE, generator)
     colours = None
@@ -200,30 +222,19 @@ def points_source(points: ArrayLike, colour: bool) -> ShapeSource:
         and not -1e-6 <= array[:, 3:].min() <= array[:, 3:].max() <= 1 + 1e-6
     ):
         raise ValueError("colours of points must be in [0, 1]")
-    if len(np.unique(array[:, :3], axis=0)) < MIN_POINTS:
-        raise ValueError(f"a point cloud needs at least {MIN_POINTS} distinct finite points")
+    if not _has_distinct(array[:, :3], MIN_POINTS):
+        raise ValueError(f"a point cloud needs at least {MIN_POINTS} distinct points, all values finite")
     pose = Pose.around(tuple(array[:, :3].min(0)), tuple(array[:, :3].max(0)))
-    reference = ((array[:, :3] - pose.centre) / pose.scale).astype(np.float32)
-    random = np.random.default_rng(0)
-    order = random.permutation(len(reference))[:_DENSE]
-    surface = orient(reference[order])
-    colours = array[order, 3:].astype(np.float32) if colour and array.shape[1] == 6 else None
-    return ShapeSource("points", surface, reference, colours, pose, None, None)
+    placed = ((array[:, :3] - pose.centre) / pose.scale).astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(placed))
+    surface = orient(placed[order[:_DENSE]])
+    colours = array[order[:_DENSE], 3:].astype(np.float32) if colour and array.shape[1] == 6 else None
+    return ShapeSource("points", surface, placed[order[:_MOST_REFERENCE]], colours, pose, None, None)
 
 
-def _solid_of(triangles: NDArray[np.float32]) -> Solid:
-    """The solid that a triangle soup in the cube encloses; of large meshes, one of a few thousand faces."""
-    if len(triangles) > _WINDING_FACES:
-        import fast_simplification
-
-        vertices, faces = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
-        points, kept = fast_simplification.simplify(
-            vertices, faces.reshape(-1, 3).astype(np.int32), target_count=_WINDING_FACES
-        )
-        if len(kept):
-            triangles = np.asarray(points, np.float32)[kept]
-    soup = torch.from_numpy(triangles)
-    return make_solid(soup, face_sides(soup, face_normals(soup)[0]))
+def _has_distinct(points: NDArray[np.float64], count: int) -> bool:
+    """Whether there are so many different points; large clouds have them at the beginning."""
+    return any(len(np.unique(part, axis=0)) >= count for part in (points[: 64 * count], points))
 
 
 def _area_samples(

@@ -19,7 +19,7 @@ import torch
 import latentpress
 from latentpress.codecs.index import IndexCodec
 from latentpress.codecs.index_payload import split_packets
-from latentpress.models.index.prior import UNKNOWN, GrainIndexes
+from latentpress.models.index.prior import Belief, GrainBeliefs
 from latentpress.scripts.codec_access import positive_int
 from latentpress.scripts.failures import exit_code, report
 from latentpress.scripts.pictures import read_flat_picture
@@ -84,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures")
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON of all pictures")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
+    parser.add_argument(
+        "--earlier", metavar="FILE", help="results of the same weights, of which all but losses is taken over"
+    )
     parser.add_argument("--device", default="cpu", help="where networks run (default: cpu)")
     args = parser.parse_args(argv)
     try:
@@ -102,16 +105,33 @@ def _check(args: argparse.Namespace) -> None:
     if not isinstance(codec, IndexCodec):
         raise ValueError(f"expected weights of the codec index, got {codec.name}")
     wanted = {name: measure for name, measure in measures()[0].items() if name in ("psnr", "wasserstein")}
+    earlier = {} if args.earlier is None else _earlier(Path(args.earlier), codec)
     results = []
     for path in find_pictures(args.data, args.limit):
         pixels = read_flat_picture(path.read_bytes()).pixels
-        results.append(_result(codec, wanted, path.stem, pixels.expand(3, -1, -1).contiguous()))
+        pixels = pixels.expand(3, -1, -1).contiguous()
+        if path.stem in earlier:
+            results.append(earlier[path.stem]._replace(loss=_loss(codec, wanted, path.stem, pixels)))
+        else:
+            results.append(_result(codec, wanted, path.stem, pixels))
         content: dict[str, object] = {"fingerprint": codec.fingerprint.hex(), "data": Path(args.data).name}
         content["pictures"] = [result._asdict() | {"loss": result.loss._asdict()} for result in results]
         Path(args.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(f"{path.stem}: {results[-1].lowest:.4f} to {results[-1].highest:.4f} bpp", flush=True)
     print(f"\n{len(results)} pictures of {Path(args.data).name}, weights {codec.fingerprint.hex()}\n")
     print("\n\n".join((rates_table(results), parts_table(results), loss_table(results))))
+
+
+def _earlier(path: Path, codec: IndexCodec) -> dict[str, PictureResult]:
+    """Results by picture.
+
+    Raises:
+        ValueError: They are of other weights.
+    """
+    content = json.loads(path.read_text("utf-8"))
+    if content["fingerprint"] != codec.fingerprint.hex():
+        raise ValueError(f"{path} has results of the weights {content['fingerprint']}")
+    return {found["name"]: PictureResult(**found) for found in content["pictures"]}
 
 
 def _result(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torch.Tensor) -> PictureResult:
@@ -147,7 +167,7 @@ def _loss(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torc
     decoded = codec.decompress(data)
     assert isinstance(decoded, torch.Tensor)
     predict = codec.coder.predict
-    codec.coder.predict = _zeros  # type: ignore[method-assign]
+    codec.coder.predict = lambda *known: _certain_of_zero(predict(*known))  # type: ignore[method-assign]
     try:
         zeros = codec.decompress(left, repair=True)
     finally:
@@ -161,9 +181,15 @@ def _loss(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torc
     return Loss(found, repaired.report.lost_packets == tuple(lost))
 
 
-def _zeros(grains: object, book: int, indexes: GrainIndexes) -> GrainIndexes:
+def _certain_of_zero(beliefs: GrainBeliefs) -> GrainBeliefs:
     """Zero in place of every unknown index."""
-    return GrainIndexes(*(torch.where(index == UNKNOWN, 0, index) for index in indexes))
+
+    def certain(belief: Belief) -> Belief:
+        probabilities = torch.zeros_like(belief.probabilities)
+        probabilities[:, 0] = 1
+        return Belief(belief.lost, probabilities)
+
+    return GrainBeliefs(*map(certain, beliefs))
 
 
 def _measured(measure: Measure, x: torch.Tensor, y: torch.Tensor) -> float:

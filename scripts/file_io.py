@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from latentpress.codecs.whole_files import open_whole, write_whole
+from latentpress.codecs.whole_files import open_whole, remove_abandoned, write_whole
 from latentpress.scripts.failures import UsageError
 
 STANDARD = "-"
@@ -108,6 +108,16 @@ def check_target(task: Task, force: bool) -> None:
         raise UsageError(f"{path} is input and output at once")
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists: use --force to replace it")
+
+
+def clear_leftovers(tasks: Iterable[Task]) -> None:
+    """Removes the unfinished files of runs that were killed, from the folders that will be written to.
+
+    Args:
+        tasks: What is going to be read and written.
+    """
+    for folder in {Path(task.target).parent for task in tasks if task.target != STANDARD}:
+        remove_abandoned(folder)
 
 
 def write_bytes(path: str, data: bytes, force: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,10 @@ from scipy.spatial import cKDTree
 from latentpress.codecs import load
 from latentpress.codecs.chamfer import sample_triangles
 from latentpress.codecs.shape_source import read_shape
+from latentpress.scripts.decimation import decimated, welded
 
+OWN_NAME = "latentpress"
+RIVAL_NAME = "decimation + Draco"
 SAMPLES = 30000
 F_SCORE_REACH = 0.02
 BITS = (5, 6, 7, 8, 9, 10, 11)
@@ -45,7 +48,7 @@ class Result:
         codec: ``latentpress``, ``decimation + Draco`` or ``floor``, the mesh against itself.
         target: Bytes that were allowed.
         bytes: Of the stream; 0 if the codec has none so small.
-        chamfer: Mean of the two directed mean distances.
+        chamfer: Mean of the two directed mean distances; infinite for no stream or no surface.
         f_score: Harmonic mean of the shares of points within 0.02 of the other surface.
         normals: Mean absolute cosine between normals of nearest points, both ways.
         seconds: To encode.
@@ -105,12 +108,11 @@ class DracoRival:
 
     def __init__(self, mesh: Any) -> None:
         import DracoPy
-        import fast_simplification
 
-        points, faces = _welded(mesh)
+        points, faces = welded(mesh)
         self._streams: list[bytes] = []
         for count in (f for f in FACES if f < len(faces)):
-            fewer, kept = fast_simplification.simplify(points, faces, target_count=count)
+            fewer, kept = decimated(points, faces, count)
             if not len(kept):
                 continue
             for bits in BITS:
@@ -122,12 +124,6 @@ class DracoRival:
         """The stream of at most so many bytes that is judged lowest, of the twelve largest; None for none."""
         fitting = sorted((s for s in self._streams if len(s) <= limit), key=len)[-12:]
         return min(fitting, key=judge, default=None)
-
-
-def _welded(mesh: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    vertices, inverse = np.unique(np.asarray(mesh.vertices, np.float32), axis=0, return_inverse=True)
-    faces = inverse.reshape(-1)[np.asarray(mesh.faces)].astype(np.int32)
-    return vertices, faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
 
 
 def decoded_draco(stream: bytes) -> SampledSurface | None:
@@ -142,8 +138,14 @@ def decoded_draco(stream: bytes) -> SampledSurface | None:
     return sampled(points, faces, seed=1) if np.cross(b - a, c - a).any() else None
 
 
-def measure(path: str, codec: Any, targets: Iterable[int], effort: int) -> list[Result]:
-    """All results of one mesh file."""
+def measure(path: str, codec: Any, efforts: Mapping[int, int]) -> list[Result]:
+    """All results of one mesh file.
+
+    Args:
+        path: The file.
+        codec: The shape codec.
+        efforts: Sizes in bytes, and the effort to encode with for each.
+    """
     mesh = normalised(path)
     name, original = Path(path).stem, sampled(mesh.vertices, mesh.faces, seed=0)
     results = [
@@ -155,34 +157,45 @@ def measure(path: str, codec: Any, targets: Iterable[int], effort: int) -> list[
         surface = decoded_draco(stream)
         return np.inf if surface is None else compare(original, surface)[0]
 
-    for target in targets:
-        start = time.perf_counter()
-        data = codec.compress(mesh, target_bytes=target, effort=effort, colour=False)
-        seconds = time.perf_counter() - start
-        decoded = codec.decompress(data)
-        figures = compare(original, sampled(decoded.vertices, decoded.faces, seed=1))
-        results.append(Result(name, "latentpress", target, len(data), *figures, seconds))
+    for target, effort in efforts.items():
+        results.append(_own_result(name, mesh, original, codec, target, effort))
         stream = rival.best(target, judge)
         surface = None if stream is None else decoded_draco(stream)
         if stream is not None and surface is not None:
             figures = compare(original, surface)
-            results.append(Result(name, "decimation + Draco", target, len(stream), *figures, 0.0))
+            results.append(Result(name, RIVAL_NAME, target, len(stream), *figures, 0.0))
     return results
+
+
+def _own_result(
+    name: str, mesh: Any, original: SampledSurface, codec: Any, target: int, effort: int
+) -> Result:
+    start = time.perf_counter()
+    try:
+        data = codec.compress(mesh, target_bytes=target, effort=effort, colour=False)
+    except ValueError:  # the shape does not go into so few bytes
+        return Result(name, OWN_NAME, target, 0, np.inf, 0.0, 0.0, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    decoded = codec.decompress(data)
+    if not len(decoded.faces):
+        return Result(name, OWN_NAME, target, len(data), np.inf, 0.0, 0.0, seconds)
+    figures = compare(original, sampled(decoded.vertices, decoded.faces, seed=1))
+    return Result(name, OWN_NAME, target, len(data), *figures, seconds)
 
 
 def table(results: Sequence[Result]) -> str:
     """Means over the meshes, and on how many the codec has the lower Chamfer distance."""
     lines = ["target  codec               meshes  bytes  Chamfer  F-score  normals"]
     for target in sorted({r.target for r in results}):
-        for codec in ("floor", "latentpress", "decimation + Draco"):
+        for codec in ("floor", OWN_NAME, RIVAL_NAME):
             rows = [r for r in results if r.target == target and r.codec == codec]
             if rows:
                 columns = ("bytes", "chamfer", "f_score", "normals")
                 size, *means = (float(np.mean([getattr(r, column) for r in rows])) for column in columns)
                 figures = " ".join(f"{value:8.4f}" for value in means)
                 lines.append(f"{target:6d}  {codec:18s} {len(rows):7d} {size:6.0f} {figures}")
-        ours = {r.mesh: r.chamfer for r in results if r.target == target and r.codec == "latentpress"}
-        theirs = {r.mesh: r.chamfer for r in results if r.target == target and r.codec.endswith("Draco")}
+        ours = {r.mesh: r.chamfer for r in results if r.target == target and r.codec == OWN_NAME}
+        theirs = {r.mesh: r.chamfer for r in results if r.target == target and r.codec == RIVAL_NAME}
         if ours:
             won = sum(value < theirs.get(mesh, np.inf) for mesh, value in ours.items())
             lines.append(f"        lower Chamfer distance on {won} of {len(ours)} meshes")
@@ -209,7 +222,7 @@ def main(args: Sequence[str] | None = None) -> None:
     codec = load(options.codec, options.device)
     results: list[Result] = []
     for path in options.meshes:
-        results += measure(path, codec, options.bytes, options.effort)
+        results += measure(path, codec, dict.fromkeys(options.bytes, options.effort))
         print(table([r for r in results if r.mesh == Path(path).stem]), flush=True)
     print(table(results))
     if options.json:

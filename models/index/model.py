@@ -12,7 +12,7 @@ from latentpress.models.index.decoder import IndexDecoder
 from latentpress.models.index.encoder import GrainVectors, IndexEncoder
 from latentpress.models.index.granularity import GrainMap
 from latentpress.models.index.network import IndexNetwork, build_index_network
-from latentpress.models.index.prior import GrainIndexes, IndexPrior
+from latentpress.models.index.prior import UNKNOWN, GrainBeliefs, GrainIndexes, IndexPrior
 
 
 class IndexModel(nn.Module):
@@ -78,6 +78,29 @@ class IndexModel(nn.Module):
         return GrainVectors(
             self.books.look_up(coarse, book), self.books.look_up_full(medium), self.books.look_up_full(fine)
         )
+
+    def expected_vectors(
+        self, indexes: GrainIndexes, beliefs: GrainBeliefs, grains: GrainMap, book: Tensor
+    ) -> GrainVectors:
+        """The decoder's vectors of one picture's indices; the mean of all codes' where one is not known.
+
+        A mean is further from every code than codes are from each other, but no likely code is guessed
+        wrong: pictures are closer to the originals than those of the most probable codes.
+
+        Args:
+            indexes: UNKNOWN where lost.
+            beliefs: About those.
+            grains: The map.
+            book: ``(1,)``, of the coarse indices.
+        """
+        known = GrainIndexes(*(torch.where(index == UNKNOWN, 0, index) for index in indexes))
+        found = self.vectors(known, grains, book)
+        for vectors, belief in zip(found, beliefs, strict=True):
+            codes = torch.arange(belief.probabilities.shape[1], device=vectors.device)[None, None]
+            full = len(codes[0, 0]) == self.books.books[-1].size
+            table = self.books.look_up_full(codes) if full else self.books.look_up(codes, book)
+            vectors[0][belief.lost] = (belief.probabilities @ table[0, 0].float()).to(vectors.dtype)
+        return found
 
     def reconstruct(self, image: Tensor, grains: GrainMap, book: Tensor) -> tuple[Tensor, ChosenCodes]:
         """Codes a batch for training the books: gradients reach the coarse indices' heads and vectors."""

@@ -83,6 +83,26 @@ class GroupedLogits(NamedTuple):
     members: Tensor
 
 
+class Belief(NamedTuple):
+    """What a prior believes about indices that are not known.
+
+    Attributes:
+        lost: ``(H, W)`` bool, where they are.
+        probabilities: ``(N, K)``, of every code of the book, in raster order of the places.
+    """
+
+    lost: Tensor
+    probabilities: Tensor
+
+
+class GrainBeliefs(NamedTuple):
+    """Beliefs about the unknown indices of every granularity."""
+
+    coarse: Belief
+    medium: Belief
+    fine: Belief
+
+
 class GroupedHead(nn.Module):
     """Logits of groups and of members, base 2.
 

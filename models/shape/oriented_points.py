@@ -8,6 +8,7 @@ come from oriented samples of the surface instead of its triangles: the same cod
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 
 SHEET_HALF_THICKNESS = 0.012
 """Surfaces with the outside on both sides become solids this thick to each side, longest side 2."""
+
+Winding = Callable[[Tensor, Tensor], Tensor]
+"""Winding numbers ``(N,)`` of points ``(N, 3)`` and triangles ``(F, 3, 3)``."""
 
 _PAIRS_AT_ONCE = 2**24
 _SIDE_STEP = 2e-3
@@ -94,17 +98,18 @@ def face_normals(triangles: Tensor) -> tuple[Tensor, Tensor]:
     return cross / length.clamp(min=1e-20)[:, None], length / 2
 
 
-def face_sides(triangles: Tensor, normals: Tensor) -> FaceSides:
+def face_sides(triangles: Tensor, normals: Tensor, winding: Winding = winding_number) -> FaceSides:
     """Finds out what is on the two sides of every face.
 
     Args:
         triangles: ``(F, 3, 3)`` of a shape with longest side about 2.
         normals: ``(F, 3)``.
+        winding: How winding numbers are computed.
     """
     centre = triangles.mean(dim=1)
     # Meshes whose faces all point inward have winding number -1 inside.
-    front = winding_number(centre + _SIDE_STEP * normals, triangles).abs() > 0.5
-    back = winding_number(centre - _SIDE_STEP * normals, triangles).abs() > 0.5
+    front = winding(centre + _SIDE_STEP * normals, triangles).abs() > 0.5
+    back = winding(centre - _SIDE_STEP * normals, triangles).abs() > 0.5
     return FaceSides(front != back, ~front & ~back, front & ~back)
 
 
@@ -214,19 +219,22 @@ def distance_to_samples(points: Tensor, surface: OrientedPoints) -> tuple[Tensor
     return (plane.square() + aside).sqrt(), plane < 0
 
 
-def signed_distance(points: Tensor, solid: Solid, surface: OrientedPoints) -> Tensor:
+def signed_distance(
+    points: Tensor, solid: Solid, surface: OrientedPoints, winding: Winding = winding_number
+) -> Tensor:
     """Signed distance to a solid, negative inside.
 
     Args:
         points: ``(N, 3)``.
         solid: The shape.
         surface: Dense samples of it, see :func:`sample_solid`.
+        winding: How winding numbers are computed.
 
     Returns:
         ``(N,)``.
     """
     distance, behind = distance_to_samples(points, surface)
-    inside = winding_number(points, solid.triangles).abs() > 0.5
+    inside = winding(points, solid.triangles).abs() > 0.5
     # Inside a sheet's thickness the winding number knows of no inside; the nearest plane does.
     inside |= solid.sheet.any() & behind & (distance < SHEET_HALF_THICKNESS)
     return torch.where(inside, -distance, distance)

@@ -41,16 +41,36 @@ def camera_rays(
     Returns:
         Origins and unit directions, ``(H, W, 3)`` each.
     """
-    device = camera_to_world.device
-    v, u = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
+    rows, columns = (
+        torch.arange(count, device=camera_to_world.device, dtype=camera_to_world.dtype) + 0.5
+        for count in (height, width)
     )
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
     x = (u - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (v - intrinsics[1, 2]) / intrinsics[1, 1]
     local = torch.stack((x, y, torch.ones_like(x)), dim=-1)
     directions = local @ camera_to_world[:3, :3].T
     directions = directions / directions.norm(dim=-1, keepdim=True)
     return camera_to_world[:3, 3].expand_as(directions), directions
+
+
+def within_cube(origins: Tensor, directions: Tensor, half_width: float) -> tuple[Tensor, Tensor]:
+    """Where rays are within a cube around the origin: from and to, ``(R, 1)`` each, equal where they miss it.
+
+    Args:
+        origins: ``(R, 3)``.
+        directions: ``(R, 3)``, of unit length.
+        half_width: Of the cube.
+
+    Example:
+        >>> near, far = within_cube(torch.tensor([[0.0, 0.0, -3.0]]), torch.tensor([[0.0, 0.0, 1.0]]), 1.0)
+        >>> near.item(), far.item()
+        (2.0, 4.0)
+    """
+    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    first, second = (-half_width - origins) / safe, (half_width - origins) / safe
+    near = torch.minimum(first, second).amax(-1, keepdim=True).clamp(min=0)
+    return near, torch.maximum(torch.maximum(first, second).amin(-1, keepdim=True), near)
 
 
 def composite(density: Tensor, colour: Tensor, depth: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,12 +165,7 @@ class RadianceField:
 
     def render_rays(self, origins: Tensor, directions: Tensor, samples: int) -> tuple[Tensor, Tensor, Tensor]:
         """Premultiplied colour ``(R, 3)``, opacity ``(R,)`` and depth ``(R,)`` of rays ``(R, 3)``."""
-        half = GRID_HALF_WIDTH * self.scale
-        safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
-        first = (self.centre - half - origins) / safe
-        second = (self.centre + half - origins) / safe
-        near = torch.minimum(first, second).amax(-1, keepdim=True).clamp(min=0)
-        far = torch.maximum(torch.maximum(first, second).amin(-1, keepdim=True), near)
+        near, far = within_cube(origins - self.centre, directions, GRID_HALF_WIDTH * self.scale)
         fractions = (torch.arange(samples, device=origins.device) + 0.5) / samples
         depth = near + (far - near) * fractions
         points = origins[:, None] + directions[:, None] * depth[..., None]

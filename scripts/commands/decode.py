@@ -22,6 +22,7 @@ from latentpress.scripts.file_io import (
     STANDARD,
     Task,
     check_target,
+    clear_leftovers,
     open_target,
     plan,
     print_result,
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         codec = str(Path(args.codec).absolute()) if is_path else args.codec
         return run_batch(Batch("decode", args.files[0], (".lpz",), suffix, codec), args)
     tasks = plan(args.files, args.output, args.out, suffix)
+    clear_leftovers(tasks)
     shelf = CodecShelf(args.codec, args)
 
     def decode(task: Task) -> None:

@@ -26,6 +26,7 @@ from latentpress.scripts.file_io import (
     STANDARD,
     Task,
     check_target,
+    clear_leftovers,
     plan,
     print_result,
     read_bytes,
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if not any(map(is_field, args.pictures)) and is_batch(args.pictures, args):
         return run_batch(_batch(args), args)
     tasks = plan(args.pictures, args.output, args.out, SUFFIX)
+    clear_leftovers(tasks)
     codecs: dict[str, Codec] = {}
 
     def encode(task: Task) -> None:

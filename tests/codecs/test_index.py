@@ -330,3 +330,26 @@ def test_bits_add_up(codec, picture) -> None:
     assert cells * full < bits.raw_indexes < 16 * cells * full
     coarse = codec.index_bits(codec.compress(picture(80, 112), quality=0))
     assert coarse.raw_indexes == cells * 3
+
+
+def test_certain_beliefs_are_codes(codec, picture) -> None:
+    """The mean of codes of which one is certain is its vector, and beliefs are probabilities."""
+    data = codec.compress(picture(80, 112), quality=70, packets=6)
+    received = codec._receive_remains(b"".join(split_packets(data)[1:]), Limits())
+    indexes, grains, number = received.indexes, received.grains, received.header.book
+    beliefs = codec.coder.predict(grains, number, indexes)
+    certain = []
+    filled = []
+    for belief, index in zip(beliefs, indexes, strict=True):
+        torch.testing.assert_close(belief.probabilities.sum(1), torch.ones(int(belief.lost.sum())))
+        best = belief.probabilities.argmax(1)
+        codes = belief.probabilities.shape[1]
+        certain.append(belief._replace(probabilities=torch.eye(codes)[best]))
+        index = index.clone()
+        index[0][belief.lost] = best
+        filled.append(index)
+    book = torch.tensor([number])
+    found = codec.model.expected_vectors(indexes, type(beliefs)(*certain), grains, book)
+    expected = codec.model.vectors(type(indexes)(*filled), grains, book)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)

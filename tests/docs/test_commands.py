@@ -46,6 +46,7 @@ NOT_RUN = {
     "python -m latentpress.scripts.check_batch": "judges speed; tests/scripts/test_batch.py",
     "python -m latentpress.scripts.check_large_picture": "hours; tests/scripts/test_check_large_picture.py",
     "python -m latentpress.scripts.check_kills": "takes long; tests/scripts/test_check_kills.py",
+    "python -m latentpress.scripts.check_large_field": "judges memory; test_check_large_field.py",
     "python -m latentpress.scripts.fuzz": "needs atheris; tests/scripts/test_fuzz.py runs it where it is",
     "python -m latentpress.scripts.documentation_figures": "rewrites the README; tests/docs/test_site.py",
     "python -m latentpress.scripts.make_turbulence": "simulates; tests/train/data/test_turbulence.py",

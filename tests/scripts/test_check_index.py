@@ -16,6 +16,11 @@ def test_everything_is_measured(small_index_weights, tmp_path, capsys) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     assert main(["--codec", str(small_index_weights), "--data", str(folder), "--out", str(out)]) == 0
+    (first,) = json.loads(out.read_text())["pictures"]
+    again = tmp_path / "again.json"
+    more = ["--earlier", str(out), "--out", str(again)]
+    assert main(["--codec", str(small_index_weights), "--data", str(folder), *more]) == 0
+    assert json.loads(again.read_text())["pictures"] == [first]
     torch.set_num_threads(threads)
     (found,) = json.loads(out.read_text())["pictures"]
     assert found["lowest"] < found["achieved"]["0.12"] <= 0.12 < found["highest"]

@@ -22,8 +22,10 @@ def test_a_killed_worker_loses_nothing() -> None:
     pytest.importorskip("distributed")
     pytest.importorskip("zarr", minversion="3")
     command = [sys.executable, "-P", "-m", "latentpress.scripts.check_large_field", "--only", "cluster"]
-    found = subprocess.run([*command, "--gib", "0.002", "--chunk", "16"], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
+    # Most of the memory is that of the libraries, in every process, and differs between machines.
+    command += ["--gib", "0.002", "--chunk", "16", "--memory-gib", "4"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
     assert "cluster: ok: 81^3" in found.stdout
     share = int(found.stdout.split("killed at ")[1].split(" %")[0])
     assert 25 <= share < 100

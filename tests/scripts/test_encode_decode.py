@@ -263,3 +263,13 @@ def test_names_that_are_no_text(codec, photo, tmp_path, capsys) -> None:
         pytest.skip("this file system allows only text as names")
     assert main(["encode", str(odd)]) == 0
     assert "udcff.lpz" in capsys.readouterr().out
+
+
+def test_what_a_killed_run_left_is_removed(codec, photo, tmp_path) -> None:
+    left = tmp_path / "out" / ".latentpress-left.part"
+    for verb, source, name in (("encode", photo, "photo.lpz"), ("decode", "out/photo.lpz", "photo.png")):
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half")
+        source = tmp_path / source
+        assert main([verb, str(source), "-o", str(left.parent / name)]) == 0
+        assert not left.exists()

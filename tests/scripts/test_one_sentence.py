@@ -20,7 +20,7 @@ from latentpress.scripts.failures import EXTRAS
 # Extras that no command needs: they are for scripts, tests and the making of the docs.
 UNUSED_BY_COMMANDS = {"compare", "dev", "docs", "all"}
 # Where the name that is imported is not that of the package.
-IMPORT_NAMES = {"scikit-image": "skimage"}
+IMPORT_NAMES = {"libigl": "igl", "scikit-image": "skimage"}
 
 
 # Runs a command where a package is as if it were not installed.
