@@ -49,6 +49,7 @@ NOT_RUN = {
     "python -m latentpress.scripts.check_large_field": "judges memory; test_check_large_field.py",
     "python -m latentpress.scripts.fuzz": "needs atheris; tests/scripts/test_fuzz.py runs it where it is",
     "python -m latentpress.scripts.documentation_figures": "rewrites the README; tests/docs/test_site.py",
+    "python -m latentpress.scripts.shape_acceptance": "takes an hour; test_shape_acceptance.py",
     "python -m latentpress.scripts.make_turbulence": "simulates; tests/train/data/test_turbulence.py",
 }
 
