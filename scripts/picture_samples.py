@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="a"/></x:xmpmeta>
 
 _ORIENTATION = 0x0112
 _EXIF_DIRECTORY = 0x8769
+_PROFILE_DATE = slice(24, 36)
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class Sample:
 
 
 def profile() -> bytes:
-    """A colour profile."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """A colour profile, the same bytes whenever it is made."""
+    made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    made[_PROFILE_DATE] = struct.pack(">6H", 2020, 2, 2, 20, 20, 20)  # Little CMS writes the second of making it
+    return bytes(made)
 
 
 def exif_block(orientation: int = 1) -> bytes:
