@@ -335,9 +335,10 @@ class FixedPointChannelScale(nn.Module):
         """Integers ``(..., M)`` to integers, float64."""
         return torch.floor(y / self._powers() + 0.5)
 
-    def grow(self, mean: Tensor) -> Tensor:
-        """Integers ``(..., M)`` to integers, float64."""
-        return mean * self._powers()
+    def grow(self, mean: Tensor, channels: Tensor | None = None) -> Tensor:
+        """Integers ``(..., M)`` to integers, float64; see :meth:`ChannelScale.grow`."""
+        powers = self._powers()
+        return mean * (powers if channels is None else powers[channels])
 
     def _powers(self) -> Tensor:
         # Shifted integers rather than exp2, of which no standard says that it is exact.
