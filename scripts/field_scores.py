@@ -28,6 +28,7 @@ from latentpress.codecs.card import RankAgreement, read_card
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.field_quality import FlowCritic, shipped_critic
 from latentpress.codecs.weights import read_weight_file
+from latentpress.models.field.critic import HIGHEST_SCORE
 from latentpress.scripts.field_report import add_codec_arguments, field_codec, write_report
 from latentpress.scripts.text_table import format_table
 from latentpress.scripts.turbulence_store import TurbulenceStore
@@ -112,8 +113,8 @@ def rank_correlation(scored: Sequence[Scored]) -> float:
     return float(spearmanr([-one.nrmse for one in scored], [one.score for one in scored]).statistic)
 
 
-def correlations(scored: Sequence[Scored]) -> dict[str, tuple[int, float]]:
-    """Number of fields and correlation: of all, by flow, of the decoders and by kind of damage."""
+def grouped(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """All fields, those of every flow, of the decoders, and of every kind of damage."""
     groups: dict[str, list[Scored]] = {"all": list(scored)}
     for one in scored:
         groups.setdefault(one.flow, []).append(one)
@@ -121,21 +122,36 @@ def correlations(scored: Sequence[Scored]) -> dict[str, tuple[int, float]]:
     groups["decoded"] = decoded
     for kind in ("faithful", "realistic"):
         groups[kind] = [one for one in decoded if one.kind == kind]
-    groups[ALIKE] = decoded
-    groups["damage it was trained with"] = [one for one in scored if one.kind in LEARNED]
-    groups["damage it has never seen"] = [one for one in scored if one.kind in UNSEEN]
-    found = {name: (len(group), rank_correlation(group)) for name, group in groups.items() if group}
-    if ALIKE in found:
-        found[ALIKE] = (found[ALIKE][0], _correlation_alike(decoded))
-    return found
+    groups[ALIKE] = [one for one in decoded if one.kind != "truth"]
+    for name, kinds in (("damage it was trained with", LEARNED), ("damage it has never seen", UNSEEN)):
+        groups[name] = [one for one in scored if one.kind in kinds]
+        groups |= {f"... {kind}": [one for one in scored if one.kind == kind] for kind in kinds}
+    return {name: group for name, group in groups.items() if group}
+
+
+def correlations(scored: Sequence[Scored]) -> dict[str, tuple[int, float]]:
+    """Number of fields and correlation in every group."""
+    return {
+        name: (len(group), _correlation_alike(group) if name == ALIKE else rank_correlation(group))
+        for name, group in grouped(scored).items()
+    }
+
+
+def mean_deviation(scored: Sequence[Scored]) -> float:
+    """How far scores are from ``-log10(NRMSE)``, which is at most what the critic can say.
+
+    Example:
+        >>> round(mean_deviation([Scored("", "", "", 0.1, 1.5), Scored("", "", "", 0.0, 3.9)]), 6)
+        0.3
+    """
+    return fmean(abs(one.score + math.log10(max(one.nrmse, 10**-HIGHEST_SCORE))) for one in scored)
 
 
 def _correlation_alike(decoded: Sequence[Scored]) -> float:
     """Mean of the correlations between flows that one decoder decoded at one ratio and quality."""
     settings: dict[tuple[str, str], list[Scored]] = {}
     for one in decoded:
-        if one.kind != "truth":
-            settings.setdefault((one.kind, one.detail), []).append(one)
+        settings.setdefault((one.kind, one.detail), []).append(one)
     found = [rank_correlation(group) for group in settings.values() if len(group) > 2]
     return fmean(found) if found else math.nan
 
@@ -156,6 +172,16 @@ def write_ranks(critic: str | Path, data: Sequence[str], groups: Mapping[str, tu
     }
     ranks = RankAgreement(", ".join(data), count, round(overall, 3), kept)
     write_card(dataclasses.replace(read_card(critic), ranks=ranks), critic)
+
+
+def table(scored: Sequence[Scored]) -> str:
+    """Correlation and deviation of every group as text."""
+    members = grouped(scored)
+    rows = [
+        [name, str(count), f"{value:.3f}", f"{mean_deviation(members[name]):.2f}"]
+        for name, (count, value) in correlations(scored).items()
+    ]
+    return format_table(("fields", "number", "Spearman", "off by"), rows)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -194,8 +220,7 @@ def main(args: Sequence[str] | None = None) -> int:
             name = f"{Path(store).stem}, box {box}, snapshot {time}"
             scored += score_flow(codec, name, field, not cut, seed=len(scored))
     groups = correlations(scored)
-    rows = [[name, str(count), f"{value:.3f}"] for name, (count, value) in groups.items()]
-    print(format_table(("fields", "number", "Spearman"), rows))
+    print(table(scored))
     overall = groups["all"][1]
     if options.card:
         write_ranks(critic, [Path(store).stem for store in options.data], groups)

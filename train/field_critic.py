@@ -17,12 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional import spearman_corrcoef
 
-from latentpress.models.field.critic import ErrorCritic
+from latentpress.models.field.critic import HIGHEST_SCORE, ErrorCritic
 from latentpress.train.data.decoded_flows import DecodedBatch, FlowPairs
 from latentpress.train.field_corruption import LEARNED
-
-HIGHEST_SCORE = 4.0
-"""Of a field without error: four digits are right."""
 
 _CORRUPTED = 0.4
 """Share of a batch that is damaged after decoding."""

@@ -17,6 +17,7 @@ from latentpress.codecs.field_quality import FAMILY
 from latentpress.codecs.registry import weights_path
 from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.codecs.whole_files import write_whole
+from latentpress.models.field.critic import ErrorCritic
 from latentpress.train.card import write_card
 from latentpress.train.checkpoint import TrainedNetwork, network_from_checkpoint
 from latentpress.train.export import WEIGHTS_LICENCE
@@ -66,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
         family=FAMILY,
         config=weights.config,
         fingerprint=weights.fingerprint().hex(),
-        parameters=sum(tensor.numel() for tensor in trained.state.values()),
+        parameters=sum(p.numel() for p in ErrorCritic(**trained.config).parameters()),
         bytes=len(content),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         license=WEIGHTS_LICENCE,

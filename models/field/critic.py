@@ -24,6 +24,9 @@ SIDE_FACTOR = 4
 SMALLEST_SIDE = 16
 """Of a field, in samples: the filters of the coarsest level reach over 12."""
 
+HIGHEST_SCORE = 4.0
+"""Of a field without error: four digits are right."""
+
 _TINY = 1e-10
 """Added to the energies of filters of a field of unit variance: errors below 1e-5 are none."""
 

@@ -9,6 +9,7 @@ import torch
 
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.weights import read_weight_file
+from latentpress.models.field.critic import HIGHEST_SCORE
 from latentpress.train.data.decoded_flows import (
     DecodedBatch,
     DecodedFlow,
@@ -17,7 +18,7 @@ from latentpress.train.data.decoded_flows import (
     decoded_flows,
 )
 from latentpress.train.field_corruption import LEARNED, UNSEEN
-from latentpress.train.field_critic import HIGHEST_SCORE, FieldCritic, scored
+from latentpress.train.field_critic import FieldCritic, scored
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1"
 
