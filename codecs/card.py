@@ -83,6 +83,23 @@ class CodebookUse:
 
 
 @dataclass(frozen=True)
+class RankAgreement:
+    """How well a critic's scores agree with true errors.
+
+    Attributes:
+        data: What was scored.
+        fields: How many fields.
+        spearman: Rank correlation of score and negative error over all of them.
+        groups: The same within parts of them, by name.
+    """
+
+    data: str
+    fields: int
+    spearman: float
+    groups: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The card of a weight file, kept beside it as JSON.
 
@@ -100,6 +117,7 @@ class ModelCard:
         lambda_range: Weights of the distortion at qualities 0 and 100; None for codecs that have none.
         measurements: Rate and distortion, one a data set.
         codebook: How its codes are used, for codecs that have a codebook.
+        ranks: How its scores agree with errors, for critics.
 
     Example:
         >>> card = ModelCard("tiny", "image", {"channels": 8}, "00" * 8, 100, 400, "2025-01-01", "Apache-2.0",
@@ -121,6 +139,7 @@ class ModelCard:
     lambda_range: tuple[float, float] | None
     measurements: tuple[Measurement, ...] = field(default=())
     codebook: CodebookUse | None = None
+    ranks: RankAgreement | None = None
 
     def to_json(self) -> str:
         """The card as JSON text."""
@@ -149,7 +168,14 @@ class ModelCard:
             measurements = tuple(_measurement(m) for m in content.pop("measurements"))
             use = content.pop("codebook", None)
             codebook = None if use is None else CodebookUse(**use)
-            card = cls(**content, lambda_range=lambda_range, measurements=measurements, codebook=codebook)
+            found = content.pop("ranks", None)
+            card = cls(
+                **content,
+                lambda_range=lambda_range,
+                measurements=measurements,
+                codebook=codebook,
+                ranks=None if found is None else RankAgreement(**found),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a complete model card: {error}") from error
         if not isinstance(card.config, Mapping):

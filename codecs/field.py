@@ -35,12 +35,12 @@ from latentpress.codecs.field_file import FieldFile
 from latentpress.codecs.field_input import bound_of, checked_bound, checked_field
 from latentpress.codecs.field_networks import Decoder, RatioModel, load_ratio, with_prefix
 from latentpress.codecs.field_payload import GROUP, FieldHeader, Mode, read_field_header
-from latentpress.codecs.field_quality import FlowCritic
+from latentpress.codecs.field_quality import FlowCritic, shipped_critic
 from latentpress.codecs.field_time import between
 from latentpress.codecs.field_writer import ArraySource, BlockWriter, Coding
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.volume_coder import Axes
-from latentpress.codecs.weights import WeightFile
+from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.models.field.projection import solenoidal
 
 
@@ -77,7 +77,6 @@ class FieldCodec(Codec):
         self.device = torch.device(device)
         self.fingerprint = ANY_MODEL
         self._models: dict[int, RatioModel] = {}
-        self._critic_weights: tuple[int, dict[str, NDArray[Any]]] | None = None
         self.ratios: tuple[int, ...] = ()
         if weights is not None:
             self._load(weights)
@@ -94,9 +93,6 @@ class FieldCodec(Codec):
             for ratio, config in weights.config["networks"].items()
         }
         self.ratios = tuple(sorted(self._models))
-        critic = weights.config.get("critic")
-        if critic is not None:
-            self._critic_weights = critic["channels"], with_prefix(weights.tensors, "critic.")
 
     @property
     def has_realistic(self) -> bool:
@@ -106,14 +102,23 @@ class FieldCodec(Codec):
 
     @cached_property
     def critic(self) -> FlowCritic:
-        """Scores velocity fields without their originals; made when it is first asked for.
+        """Scores velocity fields without their originals; read when it is first asked for.
+
+        One of one's own can be assigned.
 
         Raises:
-            ValueError: The weights have none.
+            ValueError: The one that ships knows other weights than these.
         """
-        if self._critic_weights is None:
-            raise ValueError("these weights have no critic, so they cannot score fields")
-        return FlowCritic(*self._critic_weights, self.device)
+        path = shipped_critic()
+        if self.fingerprint == ANY_MODEL:
+            raise ValueError("without weights there is no critic, so fields cannot be scored")
+        critic = FlowCritic(read_weight_file(path), self.device)
+        if critic.codec != self.fingerprint.hex():
+            raise ValueError(
+                f"these weights have no critic, so they cannot score fields: {path.name} knows what the "
+                f"weights {critic.codec} make of them"
+            )
+        return critic
 
     def compress(  # type: ignore[override]
         self,

@@ -4,30 +4,44 @@ Flows of several regimes (stores of ``make_turbulence``: Reynolds numbers, decay
 all ratios and some qualities, decoded by both decoders, and damaged in ways the critic was and was not
 trained with. The rank correlation of score and NRMSE is printed for each group and for all together:
 ``python -m latentpress.scripts.field_scores --data forced.zarr decaying.zarr``.
+
+Ratio and quality of a stream alone say much about its error. What the critic knows beyond them is the
+correlation between flows that were coded alike, which is a group of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from latentpress.codecs.card import RankAgreement, read_card
 from latentpress.codecs.field import FieldCodec
+from latentpress.codecs.field_quality import FlowCritic, shipped_critic
+from latentpress.codecs.weights import read_weight_file
+from latentpress.models.field.critic import HIGHEST_SCORE
 from latentpress.scripts.field_report import add_codec_arguments, field_codec, write_report
 from latentpress.scripts.text_table import format_table
 from latentpress.scripts.turbulence_store import TurbulenceStore
+from latentpress.train.card import write_card
 from latentpress.train.field_corruption import LEARNED, UNSEEN
 
 LEAST_CORRELATION = 0.7
 QUALITIES = (0.0, 25.0, 50.0, 75.0, 100.0)
 STRENGTHS = (0.15, 0.4, 0.65, 0.9)
+
+
+ALIKE = "coded alike, between flows"
+_ON_CARD = ("faithful", "realistic", ALIKE, "damage it was trained with", "damage it has never seen")
 
 
 class Scored(NamedTuple):
@@ -99,8 +113,8 @@ def rank_correlation(scored: Sequence[Scored]) -> float:
     return float(spearmanr([-one.nrmse for one in scored], [one.score for one in scored]).statistic)
 
 
-def correlations(scored: Sequence[Scored]) -> dict[str, tuple[int, float]]:
-    """Number of fields and correlation: of all, by flow, of the decoders and by kind of damage."""
+def grouped(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """All fields, those of every flow, of the decoders, and of every kind of damage."""
     groups: dict[str, list[Scored]] = {"all": list(scored)}
     for one in scored:
         groups.setdefault(one.flow, []).append(one)
@@ -108,9 +122,66 @@ def correlations(scored: Sequence[Scored]) -> dict[str, tuple[int, float]]:
     groups["decoded"] = decoded
     for kind in ("faithful", "realistic"):
         groups[kind] = [one for one in decoded if one.kind == kind]
-    groups["damage it was trained with"] = [one for one in scored if one.kind in LEARNED]
-    groups["damage it has never seen"] = [one for one in scored if one.kind in UNSEEN]
-    return {name: (len(group), rank_correlation(group)) for name, group in groups.items() if group}
+    groups[ALIKE] = [one for one in decoded if one.kind != "truth"]
+    for name, kinds in (("damage it was trained with", LEARNED), ("damage it has never seen", UNSEEN)):
+        groups[name] = [one for one in scored if one.kind in kinds]
+        groups |= {f"... {kind}": [one for one in scored if one.kind == kind] for kind in kinds}
+    return {name: group for name, group in groups.items() if group}
+
+
+def correlations(scored: Sequence[Scored]) -> dict[str, tuple[int, float]]:
+    """Number of fields and correlation in every group."""
+    return {
+        name: (len(group), _correlation_alike(group) if name == ALIKE else rank_correlation(group))
+        for name, group in grouped(scored).items()
+    }
+
+
+def mean_deviation(scored: Sequence[Scored]) -> float:
+    """How far scores are from ``-log10(NRMSE)``, which is at most what the critic can say.
+
+    Example:
+        >>> round(mean_deviation([Scored("", "", "", 0.1, 1.5), Scored("", "", "", 0.0, 3.9)]), 6)
+        0.3
+    """
+    return fmean(abs(one.score + math.log10(max(one.nrmse, 10**-HIGHEST_SCORE))) for one in scored)
+
+
+def _correlation_alike(decoded: Sequence[Scored]) -> float:
+    """Mean of the correlations between flows that one decoder decoded at one ratio and quality."""
+    settings: dict[tuple[str, str], list[Scored]] = {}
+    for one in decoded:
+        settings.setdefault((one.kind, one.detail), []).append(one)
+    found = [rank_correlation(group) for group in settings.values() if len(group) > 2]
+    return fmean(found) if found else math.nan
+
+
+def write_ranks(critic: str | Path, data: Sequence[str], groups: Mapping[str, tuple[int, float]]) -> None:
+    """Puts correlations into the card of a critic.
+
+    Args:
+        critic: Its weight file.
+        data: Names of the flows.
+        groups: Of :func:`correlations`.
+    """
+    count, overall = groups["all"]
+    kept = {
+        name: round(value, 3)
+        for name, (_, value) in groups.items()
+        if name in _ON_CARD and math.isfinite(value)
+    }
+    ranks = RankAgreement(", ".join(data), count, round(overall, 3), kept)
+    write_card(dataclasses.replace(read_card(critic), ranks=ranks), critic)
+
+
+def table(scored: Sequence[Scored]) -> str:
+    """Correlation and deviation of every group as text."""
+    members = grouped(scored)
+    rows = [
+        [name, str(count), f"{value:.3f}", f"{mean_deviation(members[name]):.2f}"]
+        for name, (count, value) in correlations(scored).items()
+    ]
+    return format_table(("fields", "number", "Spearman", "off by"), rows)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -128,9 +199,16 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--corner", type=int, metavar="N", help="only a corner of so many points a side")
     parser.add_argument("--out", metavar="FILE", help="JSON file for all scores")
+    parser.add_argument("--critic", metavar="FILE", help="a critic other than the one that ships")
+    parser.add_argument(
+        "--card", action="store_true", help="put the correlations into the card of the critic"
+    )
     add_codec_arguments(parser)
     options = parser.parse_args(args)
     codec = field_codec(options)
+    critic = Path(options.critic or shipped_critic())
+    if options.critic:
+        codec.critic = FlowCritic(read_weight_file(critic), options.device)
     scored: list[Scored] = []
     for store in options.data:
         flows = TurbulenceStore(store)
@@ -142,9 +220,10 @@ def main(args: Sequence[str] | None = None) -> int:
             name = f"{Path(store).stem}, box {box}, snapshot {time}"
             scored += score_flow(codec, name, field, not cut, seed=len(scored))
     groups = correlations(scored)
-    rows = [[name, str(count), f"{value:.3f}"] for name, (count, value) in groups.items()]
-    print(format_table(("fields", "number", "Spearman"), rows))
+    print(table(scored))
     overall = groups["all"][1]
+    if options.card:
+        write_ranks(critic, [Path(store).stem for store in options.data], groups)
     if options.out:
         content = {
             "correlations": {name: value for name, (_, value) in groups.items()},

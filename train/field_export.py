@@ -2,9 +2,10 @@
 
 ::
 
-    ratio8.analysis...   ratio8.context...   ratio8.realistic...   ratio64. ...   critic. ...   tables. ...
+    ratio8.analysis...   ratio8.context...   ratio8.realistic...   ratio64. ...   tables. ...
 
-Realistic enhancers and the critic decide no symbol and keep no bound: their matrices are int8 with scales.
+Realistic enhancers decide no symbol and keep no bound: their matrices are int8 with scales. The critic is a
+file of its own, see :mod:`latentpress.train.field_critic_export`.
 """
 
 from __future__ import annotations
@@ -50,27 +51,12 @@ class TrainedRatio(NamedTuple):
     realistic: Mapping[str, Tensor] | None = None
 
 
-class TrainedCritic(NamedTuple):
-    """What the critic's stage made.
-
-    Attributes:
-        config: Arguments of the discriminator.
-        state: Its weights, float32.
-    """
-
-    config: Mapping[str, int]
-    state: Mapping[str, Tensor]
-
-
-def export_field(
-    trained: Mapping[int, TrainedRatio], tables: TableSet | None = None, critic: TrainedCritic | None = None
-) -> WeightFile:
+def export_field(trained: Mapping[int, TrainedRatio], tables: TableSet | None = None) -> WeightFile:
     """Makes the weight file of a field codec.
 
     Args:
         trained: By ratio.
         tables: Frequency tables, one for every entry of the volumes' scale table; Gaussian ones if None.
-        critic: Scores fields without their originals; None for weights that cannot.
 
     Raises:
         InexactLayer: The integer arithmetic of a layer cannot be proved exact.
@@ -87,10 +73,6 @@ def export_field(
         for name, tensor in (one.realistic or {}).items():
             tensors |= _in_bytes(f"ratio{ratio}.realistic.{name}", tensor)
     config: dict[str, Any] = {"networks": {str(r): dict(t.config) for r, t in trained.items()}}
-    if critic is not None:
-        config["critic"] = dict(critic.config)
-        for name, tensor in critic.state.items():
-            tensors |= _in_bytes(f"critic.{name}", tensor)
     tables = tables or gaussian_tables(volume_scale_table().numpy())
     tensors |= {f"tables.{name}": array for name, array in tables.to_arrays().items()}
     return WeightFile("field", config, tensors)
@@ -102,10 +84,9 @@ def trained_ratio(faithful: str, realistic: str | None = None) -> TrainedRatio:
     return TrainedRatio(config, state, None if realistic is None else network_from_checkpoint(realistic)[1])
 
 
-def _states(trained: Mapping[int, TrainedRatio], critic: TrainedCritic | None) -> list[Mapping[str, Tensor]]:
+def _states(trained: Mapping[int, TrainedRatio]) -> list[Mapping[str, Tensor]]:
     """Weights of everything that is exported."""
-    found = [state for one in trained.values() for state in (one.state, one.realistic) if state is not None]
-    return found if critic is None else [*found, critic.state]
+    return [state for one in trained.values() for state in (one.state, one.realistic) if state is not None]
 
 
 def _stored(name: str, tensor: Tensor) -> NDArray[Any]:
@@ -133,9 +114,6 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--realistic", nargs="*", default=[], metavar="FILE", help="of the adversarial stages"
     )
-    parser.add_argument(
-        "--critic", metavar="FILE", help="of the critic's stage; without it nothing scores fields"
-    )
     parser.add_argument("--out", required=True, metavar="FILE", help="weight file, .safetensors")
     parser.add_argument("--training-data", default="isotropic turbulence, simulated while training")
     parser.add_argument("--training", default="see docs/field.md")
@@ -147,8 +125,7 @@ def main(args: Sequence[str] | None = None) -> None:
         ratio: trained_ratio(one, other)
         for ratio, one, other in zip(RATIOS, options.faithful, realistic, strict=False)
     }
-    critic = None if options.critic is None else TrainedCritic(*network_from_checkpoint(options.critic))
-    weights = export_field(trained, critic=critic)
+    weights = export_field(trained)
     content = weights.to_bytes()
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +138,7 @@ def main(args: Sequence[str] | None = None) -> None:
         family=weights.family,
         config=weights.config,
         fingerprint=weights.fingerprint().hex(),
-        parameters=sum(tensor.numel() for state in _states(trained, critic) for tensor in state.values()),
+        parameters=sum(tensor.numel() for state in _states(trained) for tensor in state.values()),
         bytes=len(content),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         license=WEIGHTS_LICENCE,

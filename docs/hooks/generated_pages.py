@@ -25,6 +25,7 @@ COPIED = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
 }
+CARD_FOLDERS = (ROOT / "assets" / "weights", ROOT / "assets" / "critics")
 REPORT_MARK = re.compile(r"^<!-- report: (\S+) -->$", re.MULTILINE)
 CAMPAIGN_MARK = re.compile(r"^<!-- campaign: (\S+) -->$", re.MULTILINE)
 
@@ -34,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, target in COPIED.items():
         text = (ROOT / source).read_text("utf-8")
         files.append(File.generated(config, target, content=copied(source, text)))
-    files.append(File.generated(config, "models.md", content=model_cards(ROOT / "assets" / "weights")))
+    files.append(File.generated(config, "models.md", content=model_cards(*CARD_FOLDERS)))
     return files
 
 
@@ -60,9 +61,9 @@ def copied(source: str, text: str) -> str:
     return text.replace("](docs/", "](")
 
 
-def model_cards(folder: Path) -> str:
-    """The cards of all weights in a folder as one page."""
-    cards = [read_card(path) for path in sorted(folder.glob("*.safetensors"))]
+def model_cards(*folders: Path) -> str:
+    """The cards of all weights in some folders as one page."""
+    cards = [read_card(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     parts = ["# Model cards", "Made from the JSON beside the weights, which `latentpress eval` filled in."]
     return "\n\n".join([*parts, *(model_card(card) for card in cards)]) + "\n"
 
@@ -85,6 +86,11 @@ def model_card(card: ModelCard) -> str:
         use = card.codebook
         facts["codebook"] = (
             f"{use.used} of {use.codes} codes occur on {use.data}, perplexity {use.perplexity:.0f}"
+        )
+    if card.ranks is not None:
+        parts = "".join(f"; {name} {value:.2f}" for name, value in card.ranks.groups.items())
+        facts["Spearman of score and negative error"] = (
+            f"{card.ranks.spearman:.2f} over {card.ranks.fields} fields of {card.ranks.data}{parts}"
         )
     facts["configuration"] = ", ".join(f"{name} {value}" for name, value in _flat(card.config))
     parts = [f"## {card.name}", table(("weights", f"`{card.name}`"), list(facts.items()))]

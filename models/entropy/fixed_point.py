@@ -30,7 +30,7 @@ from latentpress.models.entropy.gaussian import INDEX_OFFSET, INDEX_SLOPE, SCALE
 from latentpress.models.entropy.volume import ChannelScale
 from latentpress.models.layers import DepthwiseConv
 from latentpress.models.quality import QUALITY_MAX, QualityVector
-from latentpress.models.volume import AXES, NeighbourConv, neighbours
+from latentpress.models.volume import NeighbourConv, neighbour_sum
 
 FRACTION_BITS = 10
 UNIT = 2**FRACTION_BITS
@@ -301,14 +301,8 @@ class FixedPointNeighbourConv(nn.Module):
 
     def forward(self, x: Tensor, periodic: Tensor) -> Tensor:
         """Maps integers ``(B, D, H, W, C)`` to integers of the same shape, float64."""
-        x = _limit(x)
         weight = self.weight.double() * 2.0 ** -int(self.shift)
-        total = x * weight[0]
-        for axis in AXES:
-            before, after = neighbours(x, axis, periodic)
-            total += before * weight[2 * axis - 1]
-            total += after * weight[2 * axis]
-        return total.add_(self.bias.double() + 0.5).floor_()
+        return neighbour_sum(_limit(x), weight, self.bias.double() + 0.5, periodic).floor_()
 
 
 class FixedPointChannelScale(nn.Module):
@@ -335,9 +329,10 @@ class FixedPointChannelScale(nn.Module):
         """Integers ``(..., M)`` to integers, float64."""
         return torch.floor(y / self._powers() + 0.5)
 
-    def grow(self, mean: Tensor) -> Tensor:
-        """Integers ``(..., M)`` to integers, float64."""
-        return mean * self._powers()
+    def grow(self, mean: Tensor, channels: Tensor | None = None) -> Tensor:
+        """Integers ``(..., M)`` to integers, float64; see :meth:`ChannelScale.grow`."""
+        powers = self._powers()
+        return mean * (powers if channels is None else powers[channels])
 
     def _powers(self) -> Tensor:
         # Shifted integers rather than exp2, of which no standard says that it is exact.

@@ -9,6 +9,7 @@ step everything still to come has decoded neighbours in space and in channels: D
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from latentpress.models.entropy.hyperprior import HYPER_LIMIT, HYPER_STRIDE
 from latentpress.models.entropy.latent_model import CodingStep, Exchange
 from latentpress.models.quality import QualityGain, QualityVector
 from latentpress.models.volume import AXES, NeighbourConv, VolumeBlock, fold, neighbours, unfold
+
+if TYPE_CHECKING:
+    from latentpress.models.entropy.fixed_point import FixedPointLinear
 
 PREDICTED_CHANNELS = 32
 """Most latent channels that are predicted from their neighbours linearly."""
@@ -76,9 +80,15 @@ class ChannelScale(nn.Module):
         """Latents ``(..., M)`` in quantisation steps to numbers around one."""
         return y * torch.exp2(-self.exponent.to(y.dtype))
 
-    def grow(self, mean: Tensor) -> Tensor:
-        """Predictions ``(..., M)`` back to quantisation steps."""
-        return mean * torch.exp2(self.exponent.to(mean.dtype))
+    def grow(self, mean: Tensor, channels: Tensor | None = None) -> Tensor:
+        """Predictions ``(..., M)`` back to quantisation steps.
+
+        Args:
+            mean: Of all channels, or of those that are named.
+            channels: Which, in a shape that goes with that of ``mean``; None for all.
+        """
+        powers = torch.exp2(self.exponent.to(mean.dtype))
+        return mean * (powers if channels is None else powers[channels])
 
 
 def volume_step_mask(
@@ -99,11 +109,15 @@ def volume_step_mask(
         >>> sum(volume_step_mask(k, (3, 4, 5), 8).int() for k in range(4)).unique()
         tensor([1], dtype=torch.int32)
     """
-    d, h, w = (torch.arange(size, device=device) % 2 for size in shape)
-    classes = d[:, None, None].bitwise_xor(h[:, None]) * 2 + d[:, None, None].bitwise_xor(w)
+    classes = _classes(*(torch.arange(size, device=device) % 2 for size in shape))
     # Channels are dealt out in turn, because the first of them carry the most.
     quarter = torch.arange(channels, device=device) % STEPS
     return classes.bitwise_xor(torch.full_like(classes, ORDER[step]))[..., None] == quarter
+
+
+def _classes(d: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    """Of positions, 0 to 3, from whether their coordinates are odd."""
+    return d[:, None, None].bitwise_xor(h[:, None]) * 2 + d[:, None, None].bitwise_xor(w)
 
 
 class VolumeContextBlock(nn.Module):
@@ -226,17 +240,109 @@ class VolumeContextModel(nn.Module):
         Returns:
             The decoded latent ``(1, d, h, w, M)``, in units.
         """
-        depth, height, width = features.shape[1:4]
-        y_hat = features.new_zeros((1, depth, height, width, self.latent_channels))
+        sides = (features.shape[1], features.shape[2], features.shape[3])
+        y_hat = features.new_zeros((1, *sides, self.latent_channels))
         flat = y_hat.view(-1)
+        octants = Octants(sides, features.device)
         for step in range(STEPS):
-            mask = volume_step_mask(step, (depth, height, width), self.latent_channels, features.device)
-            positions = mask.flatten().nonzero().flatten()
-            prediction = self(step, features, y_hat, periodic)
-            mean = prediction.mean.flatten()[positions]
-            raw_scale = prediction.raw_scale.flatten()[positions]
-            flat[positions] = exchange(CodingStep(positions, mean, raw_scale)) + mean
+            mean, raw_scale = self._quarters(step, features, y_hat, periodic, octants)
+            positions = octants.positions(step, self.latent_channels)
+            flat[positions] = (
+                exchange(CodingStep(positions, mean.flatten(), raw_scale.flatten())) + mean.flatten()
+            )
         return y_hat
+
+    def _quarters(
+        self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor, octants: Octants
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and raw scale ``(1, d, h, w, M / 4)`` of a step's elements: a quarter of the heads' work."""
+        x, shrunk = self._hidden(step, features, y_hat, periodic)
+        chosen = octants.channels(step, self.latent_channels)
+        head = cast("FixedPointLinear", self.heads[step])
+        both = head.grouped(octants.split(x), torch.cat((chosen, chosen + self.latent_channels), 1))
+        mean, raw_scale = both.chunk(2, dim=-1)
+        if step > 0:
+            predictor = cast("FixedPointLinear", self.predictors[step - 1])
+            around = octants.split(neighbourhood(shrunk[..., : self.predicted], periodic))
+            rows = octants.channels(step, self.predicted)
+            mean[..., : rows.shape[1]] += predictor.grouped(around, rows)
+        mean = self.scale.grow(mean, chosen[:, None])
+        return octants.join(mean), octants.join(raw_scale)
+
+    def _hidden(self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head of a step sees, and the latents so far, shrunk."""
+        if step == 0:
+            return features, y_hat
+        shrunk = self.scale.shrink(y_hat)
+        x = self.adaptors[step - 1](torch.cat((features, shrunk), dim=-1))
+        for block in self.blocks:
+            x = block(x, periodic)
+        return x, shrunk
+
+
+class Octants:
+    """Positions of a volume in eight groups, by whether their three coordinates are odd.
+
+    All positions of a group code the same channels in a step. Volumes with an odd side are padded.
+
+    Args:
+        sides: Depth, height and width.
+        device: Where the volume is.
+
+    Example:
+        >>> octants = Octants((3, 4, 5))
+        >>> x = torch.rand(1, 3, 4, 5, 2)
+        >>> octants.split(x).shape, torch.equal(octants.join(octants.split(x)), x)
+        (torch.Size([8, 12, 2]), True)
+    """
+
+    def __init__(self, sides: tuple[int, int, int], device: torch.device | str = "cpu") -> None:
+        self.sides = sides
+        self.halves = [-(-side // 2) for side in sides]
+        parity = torch.arange(2, device=device)
+        self.classes = _classes(parity, parity, parity).flatten()
+
+    def split(self, x: Tensor) -> Tensor:
+        """``(1, d, h, w, C)`` to ``(8, n, C)``."""
+        (d, h, w), channels = self.halves, x.shape[-1]
+        if any(side % 2 for side in self.sides):
+            depth, height, width = (side % 2 for side in self.sides)
+            x = F.pad(x, (0, 0, 0, width, 0, height, 0, depth))
+        x = x.reshape(d, 2, h, 2, w, 2, channels).permute(1, 3, 5, 0, 2, 4, 6)
+        return x.reshape(8, -1, channels)
+
+    def join(self, x: Tensor) -> Tensor:
+        """Inverse of :meth:`split`."""
+        (d, h, w), channels = self.halves, x.shape[-1]
+        x = x.reshape(2, 2, 2, d, h, w, channels).permute(3, 0, 4, 1, 5, 2, 6)
+        x = x.reshape(1, 2 * d, 2 * h, 2 * w, channels)
+        depth, height, width = self.sides
+        return x[:, :depth, :height, :width]
+
+    def channels(self, step: int, count: int) -> Tensor:
+        """Channels that each group codes in a step, ``(8, count / 4)`` in rising order.
+
+        Args:
+            step: 0 to 3.
+            count: Channels in all, a multiple of 4.
+        """
+        first = self.classes.bitwise_xor(torch.full_like(self.classes, ORDER[step]))
+        return first[:, None] + torch.arange(0, count, STEPS, device=first.device)
+
+    def positions(self, step: int, channels: int) -> Tensor:
+        """Where the elements of a step are in a flattened latent, in rising order.
+
+        The same as the places where :func:`volume_step_mask` is true.
+
+        Args:
+            step: 0 to 3.
+            channels: M, a multiple of 4.
+        """
+        device = self.classes.device
+        classes = _classes(*(torch.arange(side, device=device) % 2 for side in self.sides)).flatten()
+        first = torch.arange(len(classes), device=device) * channels
+        first = first + classes.bitwise_xor(torch.full_like(classes, ORDER[step]))
+        return (first[:, None] + torch.arange(0, channels, STEPS, device=device)).flatten()
 
 
 class VolumeHyperAnalysis(nn.Module):

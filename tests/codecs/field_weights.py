@@ -7,8 +7,7 @@ import torch
 
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.field.network import build_field_network
-from latentpress.models.field.transforms import Discriminator
-from latentpress.train.field_export import TrainedCritic, TrainedRatio, export_field
+from latentpress.train.field_export import TrainedRatio, export_field
 from latentpress.train.field_initialise import initialise
 
 CONFIG = {
@@ -37,7 +36,7 @@ def waves(seed: int, *sizes: int, components: int = 3) -> np.ndarray:
 
 
 def field_weights(channels: tuple[int, int] = (32, 16)) -> WeightFile:
-    """Two ratios of a linear codec for waves with so many latent channels, and a critic.
+    """Two ratios of a linear codec for waves with so many latent channels, and realistic decoders.
 
     The enhancers are a little random, so that their halos matter.
     """
@@ -55,5 +54,4 @@ def field_weights(channels: tuple[int, int] = (32, 16)) -> WeightFile:
                     enhancer.head.weight += 0.01 * torch.randn_like(enhancer.head.weight)
             realistic = {k: v + 0.01 for k, v in network.synthesis.enhancer.state_dict().items()}
             trained[ratio] = TrainedRatio(config, network.state_dict(), realistic)
-        critic = TrainedCritic({"channels": 2}, Discriminator(2).state_dict())
-    return export_field(trained, critic=critic)
+    return export_field(trained)

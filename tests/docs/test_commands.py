@@ -50,6 +50,7 @@ NOT_RUN = {
     "python -m latentpress.scripts.fuzz": "needs atheris; tests/scripts/test_fuzz.py runs it where it is",
     "python -m latentpress.scripts.documentation_figures": "rewrites the README; tests/docs/test_site.py",
     "python -m latentpress.scripts.shape_acceptance": "takes an hour; test_shape_acceptance.py",
+    "python -m latentpress.scripts.field_scores": "needs what the next makes; test_field_scores.py",
     "python -m latentpress.scripts.make_turbulence": "simulates; tests/train/data/test_turbulence.py",
 }
 
@@ -62,6 +63,7 @@ PLACEHOLDERS = {
     "FILE": "runs/image/checkpoints/last.ckpt",
     "TARGET": "container",
     **{f"FIELD{ratio}.ckpt": f"runs/field-{ratio}/checkpoints/last.ckpt" for ratio in (8, 64, 512)},
+    "CRITIC.ckpt": "runs/field-critic/checkpoints/last.ckpt",
     # The page says "likewise" of the other two.
     **{f"REAL{ratio}.ckpt": "runs/field-8-realistic/checkpoints/last.ckpt" for ratio in (8, 64, 512)},
     **{f"RUN{stage}": f"runs/index-{stage}" for stage in (1, 2, 3, 4)},

@@ -10,12 +10,14 @@ import torch
 import yaml
 
 from latentpress.codecs.field import FieldCodec
+from latentpress.codecs.field_quality import FlowCritic
 from latentpress.codecs.weights import read_weight_file
 from latentpress.models.field.network import FieldNetworkOutput, build_field_network
 from latentpress.train.cli import main
 from latentpress.train.data.flows import FlowDataModule, FlowPool, unit_variance
 from latentpress.train.export import network_from_checkpoint
 from latentpress.train.field_adversarial import band_energy_loss, moment_loss
+from latentpress.train.field_critic_export import main as export_critic
 from latentpress.train.field_export import main as export
 from latentpress.train.field_initialise import gain_line, initialise, lapped_matrix
 from latentpress.train.field_module import error_at_ratios, rate_distortion_loss
@@ -35,6 +37,14 @@ FLOWS = {
     "crop_size": 32,
     "batch_size": 2,
     "val_double": False,
+    "spin_up": "[0.05]",
+}
+DECODED_FLOWS = {
+    "size": 32,
+    "viscosities": "[0.02]",
+    "snapshots": 1,
+    "draws": 1,
+    "batch_size": 2,
     "spin_up": "[0.05]",
 }
 
@@ -58,7 +68,8 @@ def flags(name: str, out: Path, **model: Any) -> list[str]:
         limit = next(most for end, most in SMALL.items() if setting.endswith(end))
         found.append(f"--model.init_args.network.init_args.{setting}={min(value, limit)}")
     found += [f"--model.init_args.{setting}={value}" for setting, value in model.items()]
-    found += [f"--data.init_args.{setting}={value}" for setting, value in FLOWS.items()]
+    flows = DECODED_FLOWS if name == "field-critic" else FLOWS
+    found += [f"--data.init_args.{setting}={value}" for setting, value in flows.items()]
     trainer = {"accelerator": "cpu", "devices": 1, "default_root_dir": out, "logger": False, "max_steps": 2}
     trainer |= {"enable_progress_bar": False, "enable_model_summary": False}
     return found + [f"--trainer.{setting}={value}" for setting, value in trainer.items()]
@@ -70,7 +81,7 @@ def test_every_experiment_is_tested() -> None:
 
 
 def test_from_training_to_a_codec(tmp_path) -> None:
-    """All seven experiments, each from its predecessor's checkpoint, then one weight file, then bytes."""
+    """All experiments, each from its predecessor's checkpoint, weight files, then bytes and scores."""
     found: dict[str, str] = {}
     previous: dict[str, str] = {}
     for name in FAITHFUL:
@@ -94,15 +105,19 @@ def test_from_training_to_a_codec(tmp_path) -> None:
     out = tmp_path / "field.safetensors"
     faithful = [found[name] for name in FAITHFUL]
     realistic = [found[f"{name}-realistic"] for name in FAITHFUL]
-    teachers = {"faithful": json.dumps(faithful), "realistic": json.dumps(realistic)}
-    cache = f"--data.init_args.cache={tmp_path / 'flows.pt'}"
-    main(
-        [*flags("field-critic", tmp_path / "critic", channels=2, **teachers), cache, "--trainer.max_steps=7"]
-    )
-    critic = str(tmp_path / "critic" / "checkpoints" / "last.ckpt")
-    export(["--faithful", *faithful, "--realistic", *realistic, "--critic", critic, "--out", str(out)])
+    export(["--faithful", *faithful, "--realistic", *realistic, "--out", str(out)])
+    small = {"filters": 2, "width": 4}
+    teacher = [f"--data.init_args.weights={out}", f"--data.init_args.cache={tmp_path / 'decoded.pt'}"]
+    main([*flags("field-critic", tmp_path / "critic", **small), *teacher, "--trainer.max_steps=3"])
+    critic = tmp_path / "critic.safetensors"
+    checkpoint = tmp_path / "critic" / "checkpoints" / "last.ckpt"
+    export_critic(["--checkpoint", str(checkpoint), "--codec", str(out), "--out", str(critic)])
     codec = FieldCodec(read_weight_file(out))
     assert codec.ratios == (8, 64, 512)
+    with pytest.raises(ValueError, match="no critic"):
+        _ = codec.critic
+    codec.critic = FlowCritic(read_weight_file(critic))
+    assert codec.critic.codec == codec.fingerprint.hex()
     x = torch.randn(3, 16, 16, 16)
     for ratio in codec.ratios:
         data = codec.compress(x, ratio=ratio, quality=20)

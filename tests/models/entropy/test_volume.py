@@ -12,6 +12,7 @@ from latentpress.models.entropy.fixed_point import (
     convert,
     to_fixed_point,
 )
+from latentpress.models.entropy.latent_model import CodingStep
 from latentpress.models.entropy.volume import (
     ChannelScale,
     VolumeContextModel,
@@ -131,3 +132,31 @@ def test_neighbourhood_order() -> None:
 def test_latent_channels_must_be_divisible() -> None:
     with pytest.raises(ValueError, match="multiple of 4, got 6"):
         VolumeContextModel(8, 6, 1)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6), (3, 5, 4), (1, 1, 1)])
+def test_coding_computes_a_steps_elements_alone(shape) -> None:
+    """And finds for them what the whole prediction has in their places."""
+    torch.manual_seed(4)
+    model = VolumeContextModel(8, 40, depth=1)
+    model.scale.exponent.copy_(torch.arange(40, dtype=torch.int32) % 5)
+    for predictor in model.predictors:
+        torch.nn.init.normal_(predictor.weight, std=0.3)
+    model = convert(model)
+    features = to_fixed_point(torch.randn(1, *shape, 8))
+    y_hat, step = torch.zeros(1, *shape, 40, dtype=torch.float64), 0
+
+    def exchange(coded: CodingStep) -> torch.Tensor:
+        nonlocal y_hat, step
+        mask = volume_step_mask(step, shape, 40)[None]
+        expected = model(step, features, y_hat, PERIODIC)
+        assert torch.equal(coded.positions, mask.flatten().nonzero().flatten())
+        assert torch.equal(coded.mean, expected.mean[mask])
+        assert torch.equal(coded.raw_scale, expected.raw_scale[mask])
+        residual = torch.randint(-3, 4, coded.mean.shape).double() * UNIT
+        y_hat[mask] = residual + coded.mean
+        step += 1
+        return residual
+
+    assert torch.equal(model.code(features, exchange, PERIODIC), y_hat)
+    assert step == STEPS
