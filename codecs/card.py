@@ -100,6 +100,8 @@ class ModelCard:
         lambda_range: Weights of the distortion at qualities 0 and 100; None for codecs that have none.
         measurements: Rate and distortion, one a data set.
         codebook: How its codes are used, for codecs that have a codebook.
+        extended_fingerprint: With the arrays that the weights got later, for streams that need those; None
+            if there are none.
 
     Example:
         >>> card = ModelCard("tiny", "image", {"channels": 8}, "00" * 8, 100, 400, "2025-01-01", "Apache-2.0",
@@ -121,6 +123,7 @@ class ModelCard:
     lambda_range: tuple[float, float] | None
     measurements: tuple[Measurement, ...] = field(default=())
     codebook: CodebookUse | None = None
+    extended_fingerprint: str | None = None
 
     def to_json(self) -> str:
         """The card as JSON text."""

@@ -56,6 +56,8 @@ class IndexHeader:
         split_level: How many cells are split, 0 (none) to 15 (all).
         fine_level: How many quarters of split cells are fine, 0 (none) to 15 (all).
         packets: Number of packets; 1 if there is no division.
+        residual_level: How many cells have residual indices, of those that are fine throughout, 0 (none) to
+            15 (all).
     """
 
     height: int
@@ -65,6 +67,7 @@ class IndexHeader:
     split_level: int
     fine_level: int
     packets: int
+    residual_level: int = 0
 
     def to_bytes(self) -> bytes:
         """The header's bytes, usually 6 or 7.
@@ -74,9 +77,11 @@ class IndexHeader:
             6
         """
         flags = _CHANNELS.index(self.channels) | self.book << 1 | (self.packets > 1) << 4
+        flags |= (self.residual_level > 0) << 5
         numbers = [self.height, self.width] + ([self.packets] if self.packets > 1 else [])
         levels = self.split_level << 4 | self.fine_level
-        return bytes((flags,)) + b"".join(map(encode_varint, numbers)) + bytes((levels,))
+        ends = (levels, self.residual_level) if self.residual_level else (levels,)
+        return bytes((flags,)) + b"".join(map(encode_varint, numbers)) + bytes(ends)
 
 
 class Body(NamedTuple):
@@ -120,7 +125,7 @@ def read_body(data: bytes, limits: Limits) -> Body:
     if not data:
         raise TruncatedStream("there is no picture header")
     flags = data[0]
-    if flags >> 5:
+    if flags >> 6:
         raise CorruptStream(f"a picture header cannot begin with {flags:#04x}")
     height, offset = decode_varint(data, 1)
     width, offset = decode_varint(data, offset)
@@ -132,16 +137,27 @@ def read_body(data: bytes, limits: Limits) -> Body:
     if height < 1 or width < 1:
         raise CorruptStream(f"a picture cannot be {width}x{height} pixels")
     limits.check_pixels(height, width)
-    if len(data) < offset + 1 + _CHECKSUM.size:
+    levels = 1 + (flags >> 5)
+    if len(data) < offset + levels + _CHECKSUM.size:
         raise TruncatedStream("the picture header is incomplete")
     split_level, fine_level = divmod(data[offset], LEVELS)
     if fine_level and not split_level:
         raise CorruptStream("quarters of cells that are not split cannot be fine")
-    (checksum,) = _CHECKSUM.unpack_from(data, offset + 1)
+    residual_level = data[offset + 1] if flags >> 5 else 0
+    if flags >> 5 and not (1 <= residual_level < LEVELS and fine_level):
+        raise CorruptStream(f"there cannot be a residual level of {residual_level} here")
+    (checksum,) = _CHECKSUM.unpack_from(data, offset + levels)
     header = IndexHeader(
-        height, width, _CHANNELS[flags & 1], flags >> 1 & (_BOOKS - 1), split_level, fine_level, packets
+        height,
+        width,
+        _CHANNELS[flags & 1],
+        flags >> 1 & (_BOOKS - 1),
+        split_level,
+        fine_level,
+        packets,
+        residual_level,
     )
-    return Body(header, checksum, data[offset + 1 + _CHECKSUM.size :])
+    return Body(header, checksum, data[offset + levels + _CHECKSUM.size :])
 
 
 def write_packet(packet: Packet, fingerprint: bytes) -> bytes:
@@ -237,12 +253,14 @@ def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
         length, offset = decode_varint(payload, offset)
         body = payload[offset : offset + length]
     header = read_body(body, limits).header
+    residuals = {"residual_level": header.residual_level} if header.residual_level else {}
     return {
         "width": header.width,
         "height": header.height,
         "channels": header.channels,
         "codes": 1 << (header.book + SMALLEST_BOOK_BITS),
         "packets": header.packets,
+        **residuals,
     }
 
 

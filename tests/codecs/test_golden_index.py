@@ -21,12 +21,18 @@ from latentpress.codecs.weights import WeightFile, read_weight_file
 
 FOLDER = Path(__file__).parents[1] / "golden" / "v1"
 EXPECTED = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
-STREAMS = EXPECTED["streams"]
+RESIDUAL = json.loads((FOLDER / "index_residual.json").read_text(encoding="utf-8"))
+STREAMS = EXPECTED["streams"] | RESIDUAL["streams"]
 LIMIT = 2**20 - 1
 TOTAL = 2**24
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 
 names = pytest.mark.parametrize("name", STREAMS)
+old_names = pytest.mark.parametrize("name", EXPECTED["streams"])
+
+
+def fingerprint(name: str) -> str:
+    return RESIDUAL["extended_fingerprint"] if name in RESIDUAL["streams"] else EXPECTED["fingerprint"]
 
 
 def stream(name: str) -> bytes:
@@ -35,11 +41,17 @@ def stream(name: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def weights() -> WeightFile:
-    return read_weight_file(FOLDER / "index_tiny.safetensors")
+    return read_weight_file(FOLDER / "index_tiny_residual.safetensors")
 
 
 @pytest.fixture(scope="module")
 def codec() -> IndexCodec:
+    """With the addition of patches, which streams of all kinds decode with."""
+    return load(FOLDER / "index_tiny_residual.safetensors")
+
+
+@pytest.fixture(scope="module")
+def old_codec() -> IndexCodec:
     return load(FOLDER / "index_tiny.safetensors")
 
 
@@ -73,6 +85,9 @@ class SecondDecoder:
         self.config = weights.config
         arrays = {k.removeprefix("tables."): v for k, v in self.weights.items() if k.startswith("tables.")}
         self.tables = TableSet.from_arrays(arrays)
+        added = "addition.residual.tables."
+        arrays = {k.removeprefix(added): v for k, v in self.weights.items() if k.startswith(added)}
+        self.residual_tables = TableSet.from_arrays(arrays)
         # Size, first group and number of groups of every book.
         self.books, group = [], 0
         for power in range(3, self.config["codes"].bit_length()):
@@ -183,6 +198,25 @@ class SecondDecoder:
             known |= now
         return found
 
+    def residual(self, now: np.ndarray) -> None:
+        """Residual indices of the positions of a batch."""
+        codes = int(self.residual_tables.lengths[0]) - 1
+        height, width = now.shape
+        classes = []
+        for i, j in zip(*np.nonzero(now), strict=True):
+            seen = total = 0
+            for a in (-1, 0, 1):
+                for b in (-1, 0, 1):
+                    inside = 0 <= i + a < height and 0 <= j + b < width
+                    if (a, b) != (0, 0) and inside and self.residuals[i + a, j + b] >= 0:
+                        weight = 2 if 0 in (a, b) else 1
+                        seen += weight
+                        total += weight * int(self.residuals[i + a, j + b])
+            classes.append(1 + 7 * total // (codes * seen) if seen else 0)
+        if classes:
+            found = self.coder.get(np.array(classes, np.int64), self.residual_tables)
+            self.residuals[now] = self.note(found)
+
     def start(self, body: Body, with_map: bool) -> None:
         header = body.header
         self.book, self.coder, self.noted = header.book, SymbolDecoder(body.words), []
@@ -190,6 +224,9 @@ class SecondDecoder:
             shape = (-(-header.height // 16), -(-header.width // 16))
             self.split = self.bits(0, header.split_level, np.ones(shape, bool))
             self.fine = self.bits(512, header.fine_level, repeated(self.split, 2))
+            fine = self.fine
+            able = fine[::2, ::2] & fine[::2, 1::2] & fine[1::2, ::2] & fine[1::2, 1::2]
+            self.marked = self.bits(0, header.residual_level, able)
         medium = repeated(self.split, 2) & ~self.fine
         self.masks = (~self.split, medium, repeated(self.fine, 2))
 
@@ -200,6 +237,7 @@ class SecondDecoder:
     def decode(self, bodies: list[Body]) -> list[np.ndarray]:
         self.start(bodies[0], True)
         indexes = [np.full(mask.shape, -1, np.int64) for mask in self.masks]
+        self.residuals = np.full(self.masks[2].shape, -1, np.int64)
         if len(bodies) == 1:
             above = None
             for grain, (index, mask) in enumerate(zip(indexes, self.masks, strict=True)):
@@ -211,6 +249,8 @@ class SecondDecoder:
                     now = mask & (step == number)
                     index[now] = self.symbols(grain, self.features(grain, index, above)[now])
                 above = self.features(grain, index, above)
+            for number in range(6):
+                self.residual(repeated(self.marked, 4) & (step == number))
             self.finish(bodies[0])
             return indexes
         features, above = [], None
@@ -224,6 +264,9 @@ class SecondDecoder:
                 place = (rows * 49471 + columns * 37345 + grain * 20729) % 65536
                 now = mask & (place * len(bodies) // 65536 == number)
                 index[now] = self.symbols(grain, features[grain][now])
+            known, self.residuals = self.residuals, np.full(self.masks[2].shape, -1, np.int64)
+            self.residual(repeated(self.marked, 4) & (place * len(bodies) // 65536 == number))
+            self.residuals = np.maximum(known, self.residuals)
             self.finish(body)
         return indexes
 
@@ -232,8 +275,11 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(array).astype("<i4").tobytes()).hexdigest()
 
 
-def test_weights_are_unchanged(codec) -> None:
-    assert codec.fingerprint.hex() == EXPECTED["fingerprint"]
+def test_weights_are_unchanged(codec, old_codec) -> None:
+    for found in (codec, old_codec):
+        assert found.fingerprint.hex() == EXPECTED["fingerprint"] == RESIDUAL["fingerprint"]
+    assert old_codec.extended_fingerprint == old_codec.fingerprint
+    assert codec.extended_fingerprint.hex() == RESIDUAL["extended_fingerprint"]
 
 
 @names
@@ -248,18 +294,32 @@ def test_symbols(codec, name) -> None:
     assert digest(found.grains.split[0]) == expected["split_sha256"]
     assert digest(found.grains.fine[0]) == expected["fine_sha256"]
     assert [digest(index[0]) for index in found.indexes] == expected["indexes_sha256"]
+    if name in EXPECTED["streams"]:
+        assert found.residuals is None
+    else:
+        assert digest(found.residuals.marked) == expected["marked_sha256"]
+        assert digest(found.residuals.indexes) == expected["residuals_sha256"]
+
+
+@old_names
+def test_symbols_without_the_addition(old_codec, name) -> None:
+    found = old_codec._receive(stream(name), Limits())
+    assert [digest(index[0]) for index in found.indexes] == STREAMS[name]["indexes_sha256"]
 
 
 @names
 def test_second_decoder(weights, name) -> None:
-    fingerprint = bytes.fromhex(EXPECTED["fingerprint"])
-    bodies = read_payload(read_container(stream(name)).payload, fingerprint, Limits())
+    model = bytes.fromhex(fingerprint(name))
+    bodies = read_payload(read_container(stream(name)).payload, model, Limits())
     decoder = SecondDecoder(weights)
     indexes = decoder.decode(bodies)
     expected = STREAMS[name]
     assert digest(decoder.split) == expected["split_sha256"]
     assert digest(decoder.fine) == expected["fine_sha256"]
     assert [digest(index) for index in indexes] == expected["indexes_sha256"]
+    if name in RESIDUAL["streams"]:
+        assert digest(decoder.marked) == expected["marked_sha256"]
+        assert digest(decoder.residuals) == expected["residuals_sha256"]
 
 
 @names
@@ -274,7 +334,7 @@ def test_pictures(codec, name) -> None:
 @names
 def test_header_and_metadata(name) -> None:
     header = inspect(stream(name))
-    assert header.fingerprint == EXPECTED["fingerprint"]
+    assert header.fingerprint == fingerprint(name)
     for key in ("height", "width", "channels", "packets"):
         assert header.parameters[key] == STREAMS[name][key]
     found = read_metadata(stream(name))

@@ -36,8 +36,8 @@ FINGERPRINT = b"fingerpr"
 HEADER = IndexHeader(512, 768, 3, 7, 5, 3, 4)
 
 headers = st.builds(
-    lambda height, width, channels, book, levels, packets: IndexHeader(
-        height, width, channels, book, *levels, packets
+    lambda height, width, channels, book, levels, packets, residual: IndexHeader(
+        height, width, channels, book, *levels, packets, residual if levels[1] else 0
     ),
     st.integers(1, 10_000),
     st.integers(1, 10_000),
@@ -45,6 +45,7 @@ headers = st.builds(
     st.integers(0, 7),
     st.tuples(st.integers(1, 15), st.integers(0, 15)) | st.just((0, 0)),
     st.integers(1, 255),
+    st.integers(0, 15),
 )
 
 
@@ -74,11 +75,27 @@ def test_cut_bodies(header) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"height": 0}, {"width": 0}, {"split_level": 0, "fine_level": 1}, {"packets": 256}]
+    "change",
+    [
+        {"height": 0},
+        {"width": 0},
+        {"split_level": 0, "fine_level": 1},
+        {"packets": 256},
+        {"residual_level": 16},
+        {"fine_level": 0, "residual_level": 3},
+    ],
 )
 def test_impossible_headers(change) -> None:
     with pytest.raises(CorruptStream):
         read_body(Body(dataclasses.replace(HEADER, **change), 0, b"").to_bytes(), LIMITS)
+
+
+def test_a_residual_level_of_zero_is_not_written() -> None:
+    data = bytearray(Body(dataclasses.replace(HEADER, residual_level=3), 0, b"").to_bytes())
+    assert len(data) == len(Body(HEADER, 0, b"").to_bytes()) + 1
+    data[data.index(3, 5)] = 0
+    with pytest.raises(CorruptStream):
+        read_body(bytes(data), LIMITS)
 
 
 def test_limits() -> None:
@@ -148,6 +165,8 @@ def test_description() -> None:
     assert describe(payload(bodies()), LIMITS) == {**expected, "packets": 4}
     single = Body(dataclasses.replace(HEADER, packets=1), 7, b"word").to_bytes()
     assert describe(single, LIMITS) == {**expected, "packets": 1}
+    residual = Body(dataclasses.replace(HEADER, packets=1, residual_level=4), 7, b"word").to_bytes()
+    assert describe(residual, LIMITS) == {**expected, "packets": 1, "residual_level": 4}
 
 
 def test_no_torch() -> None:
