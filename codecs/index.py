@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,21 +23,19 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
-from latentpress.codecs.grain_map_coder import Bits, code_map
-from latentpress.codecs.index_coder import IndexCoder, unknown_indexes
+from latentpress.codecs.index_coder import IndexCoder
 from latentpress.codecs.index_payload import (
     MARKER,
     MAX_PACKETS,
     Body,
     IndexHeader,
-    Packet,
     bodies_of,
     find_packets,
     read_payload,
-    write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
-from latentpress.codecs.index_residual import ResidualBook, Residuals, code_marks, raw_bits
+from latentpress.codecs.index_residual import ResidualBook, Residuals, raw_bits
+from latentpress.codecs.index_streams import IndexStreams, ReceivedIndexes
 from latentpress.codecs.index_trials import DEFAULT_QUALITY, Trials, setting_of_quality, setting_of_shares
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.picture_input import picture_input
@@ -47,28 +44,14 @@ from latentpress.codecs.picture_output import (
     read_picture_sections,
     remaining_picture_sections,
 )
-from latentpress.codecs.symbol_channel import Receiver, Sender
+from latentpress.codecs.symbol_channel import Sender
 from latentpress.codecs.weights import ADDITION, WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.index.granularity import (
-    CELL,
     GrainMap,
 )
 from latentpress.models.index.model import IndexModel, build_index_model
-from latentpress.models.index.prior import UNKNOWN, GrainIndexes
-
-# Packets that carry the map: so many that losing a fifth of all packets leaves one of them.
-_TOLERATED_LOSS = 0.2
-
-
-def map_copies(packets: int) -> int:
-    """How many packets carry the granularity map.
-
-    Example:
-        >>> [map_copies(n) for n in (2, 5, 10, 16)]
-        [1, 2, 3, 4]
-    """
-    return math.floor(packets * _TOLERATED_LOSS) + 1
+from latentpress.models.index.prior import GrainIndexes
 
 
 class IndexBits(NamedTuple):
@@ -103,6 +86,7 @@ class IndexCodec(Codec):
 
     Attributes:
         coder: Codes indices, and predicts lost ones.
+        streams: Codes pictures' symbols to payloads and back.
         residual_book: Patches beyond fine indices; None if the weights have none.
         fingerprint: Of streams without residual indices.
         extended_fingerprint: Of those with them.
@@ -116,12 +100,15 @@ class IndexCodec(Codec):
         self.fingerprint = weights.fingerprint()
         self.extended_fingerprint = weights.extended_fingerprint()
         self.device = torch.device(device)
-        self._tables = TableSet.from_arrays(
+        tables = TableSet.from_arrays(
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
         self.model = _loaded_model(weights).eval().requires_grad_(False).to(self.device)
         self.coder = IndexCoder(self.model.prior)
         self.residual_book = ResidualBook.of(weights, self.device)
+        self.streams = IndexStreams(
+            self.coder, self.model.books.books, tables, self.residual_book, self.device
+        )
 
     def compress(  # type: ignore[override]
         self,
@@ -150,7 +137,8 @@ class IndexCodec(Codec):
                 possible.
             target_bpp: The same in bits per pixel of the picture.
             granularity: Shares of the picture's area that are coarse, medium and fine; their sum is 1.
-            packets: Above 1, the stream is divided into so many packets, each decodable without the others.
+            packets: Above 1, the stream is divided into so many packets, of which any half show the whole
+                picture, each one more of its detail.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
             alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
                 2/255); 0 for not at all. What is transparent or opaque stays so in any case.
@@ -213,7 +201,8 @@ class IndexCodec(Codec):
             only if the section that holds it is intact.
 
         Raises:
-            StreamError: Anything is wrong with the bytes; with ``repair``, no packet with a map is left.
+            StreamError: Anything is wrong with the bytes; with ``repair``, less than half of the packets are
+                left.
         """
         notify = progress or no_progress
         notify(0.0, "entropy decoding")
@@ -247,13 +236,11 @@ class IndexCodec(Codec):
         found = self._receive(data, limits)
         header, grains = found.header, found.grains
         alone = Sender()
-        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        code_map(alone, self._tables, (header.split_level, header.fine_level), _cells(header), bits)
+        self.streams.send_map(alone, header, grains, found.residuals)
         sizes = (self.model.books.books[header.book].size, *2 * (self.model.books.books[-1].size,))
         masks = (grains.coarse_mask(), grains.medium_mask(), grains.fine_mask())
         raw = sum(int(mask.sum()) * math.log2(size) for mask, size in zip(masks, sizes, strict=True))
         if found.residuals is not None and self.residual_book is not None:
-            code_marks(alone, self._tables, header.residual_level, grains, found.residuals.marked)
             raw += raw_bits(self.residual_book, found.residuals)
         maps = 8 * len(alone.finish())
         return IndexBits(maps, 8 * len(read_container(data, limits).payload) - maps, raw)
@@ -266,39 +253,7 @@ class IndexCodec(Codec):
         residuals: Residuals | None = None,
     ) -> bytes:
         """Codes a map, its indices and residual indices to a payload."""
-        if header.packets == 1:
-            sender = Sender()
-            self._send_map(sender, header, grains, residuals)
-            self.coder.code(sender, grains, header.book, indexes)
-            if residuals is not None:
-                self._book_for(header).code(sender, *residuals)
-            return Body(header, sender.checksum, sender.finish()).to_bytes()
-        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
-        framed = []
-        for number in range(header.packets):
-            sender = Sender()
-            if number < map_copies(header.packets):
-                self._send_map(sender, header, grains, residuals)
-            code_packet(sender, number, indexes, True)
-            if residuals is not None:
-                self._book_for(header).code(sender, *residuals, (number, header.packets))
-            body = Body(header, sender.checksum, sender.finish()).to_bytes()
-            framed.append(write_packet(Packet(number, body), self.fingerprint_for(header)))
-        return b"".join(framed)
-
-    def residual_bytes(self, header: IndexHeader, grains: GrainMap, residuals: Residuals | None) -> int:
-        """About how many bytes residual indices add to a stream, without coding the rest of it."""
-        if residuals is None:
-            return 0
-        book, total = self._book_for(header), 0
-        for number in range(header.packets):
-            sender = Sender()
-            if number < map_copies(header.packets):
-                code_marks(sender, self._tables, header.residual_level, grains, residuals.marked)
-            book.code(sender, *residuals, None if header.packets == 1 else (number, header.packets))
-            # A word is what any end costs, and the level is a byte.
-            total += len(sender.finish()) - 4 + 1
-        return total
+        return self.streams.send(header, grains, indexes, residuals, self.fingerprint_for(header))
 
     def fingerprint_for(self, header: IndexHeader) -> bytes:
         """What a stream with a header names as its model."""
@@ -311,34 +266,17 @@ class IndexCodec(Codec):
         fingerprint = self.fingerprint if header is None else self.fingerprint_for(header)
         return write_container(CodecId.INDEX, fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
 
-    def _send_map(
-        self, sender: Sender, header: IndexHeader, grains: GrainMap, residuals: Residuals | None
-    ) -> None:
-        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        levels = (header.split_level, header.fine_level)
-        code_map(sender, self._tables, levels, _cells(header), bits)
-        if residuals is not None:
-            code_marks(sender, self._tables, header.residual_level, grains, residuals.marked)
-
-    def _receive(self, data: bytes, limits: Limits) -> _Received:
+    def _receive(self, data: bytes, limits: Limits) -> ReceivedIndexes:
         container = read_container(data, limits)
         self._check_model(container)
         bodies = read_payload(container.payload, container.fingerprint, limits)
         if container.fingerprint != self.fingerprint_for(bodies[0].header):
             raise CorruptStream("a stream names another model than what is in it needs")
         if len(bodies) == 1:
-            (body,) = bodies
-            receiver = Receiver(body.words)
-            grains, marked = self._receive_map(receiver, body.header)
-            indexes = self.coder.code(receiver, grains, body.header.book, None)
-            residuals = None
-            if marked is not None:
-                residuals = Residuals(marked, self._book_for(body.header).code(receiver, marked, None))
-            receiver.finish(body.checksum)
-            return _Received(body.header, grains, indexes, residuals, ())
-        return self._receive_packets(dict(enumerate(bodies)), strict=True)
+            return self.streams.receive(bodies[0])
+        return self.streams.receive_packets(dict(enumerate(bodies)), strict=True)
 
-    def _receive_remains(self, data: bytes, limits: Limits) -> _Received:
+    def _receive_remains(self, data: bytes, limits: Limits) -> ReceivedIndexes:
         try:
             return self._receive(data, limits)
         except StreamError:
@@ -352,73 +290,10 @@ class IndexCodec(Codec):
                 first = next(iter(bodies.values()), body)
                 if body.header == first.header and fingerprint == self.fingerprint_for(body.header):
                     bodies.setdefault(number, body)
-        return self._receive_packets(bodies, strict=False)
-
-    def _receive_packets(self, bodies: dict[int, Body], strict: bool) -> _Received:
-        """Decodes packets; those that cannot be decoded are lost, or an error if strict."""
-        maps = [n for n in bodies if n < map_copies(bodies[n].header.packets)]
-        if not maps:
-            raise CorruptStream("no intact packet with the picture's map is left")
-        header = bodies[maps[0]].header
-        grains, marked = self._map_of_any(bodies, maps)
-        indexes = unknown_indexes(grains)
-        residuals = None
-        if marked is not None:
-            nothing = np.full(grains.fine_mask().shape[1:], UNKNOWN, np.int64)
-            residuals = Residuals(marked, nothing)
-        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
-        decoded = set()
-        for number, body in bodies.items():
-            attempt = GrainIndexes(*(x.clone() for x in indexes))
-            try:
-                receiver = Receiver(body.words)
-                if number in maps:
-                    self._receive_map(receiver, header)
-                code_packet(receiver, number, attempt, False)
-                patches = None
-                if marked is not None:
-                    place = (number, header.packets)
-                    patches = self._book_for(header).code(receiver, marked, None, place)
-                receiver.finish(body.checksum)
-            except StreamError:
-                if strict:
-                    raise
-                continue
-            indexes = attempt
-            if residuals is not None and patches is not None:
-                residuals.indexes[patches != UNKNOWN] = patches[patches != UNKNOWN]
-            decoded.add(number)
-        lost = tuple(n for n in range(header.packets) if n not in decoded)
-        return _Received(header, grains, indexes, residuals, lost)
-
-    def _map_of_any(self, bodies: dict[int, Body], maps: list[int]) -> tuple[GrainMap, Bits | None]:
-        """The map out of the first packet in which it can be read."""
-        for number in maps[:-1]:
-            try:
-                return self._receive_map(Receiver(bodies[number].words), bodies[number].header)
-            except StreamError:
-                continue
-        return self._receive_map(Receiver(bodies[maps[-1]].words), bodies[maps[-1]].header)
-
-    def _book_for(self, header: IndexHeader) -> ResidualBook:
-        if self.residual_book is None:
-            raise CorruptStream(f"residual level {header.residual_level}: this model has no residual indices")
-        return self.residual_book
-
-    def _receive_map(self, receiver: Receiver, header: IndexHeader) -> tuple[GrainMap, Bits | None]:
-        """The map, and the cells with residual indices; None without those."""
-        if header.book >= len(self.model.books.books):
-            raise CorruptStream(f"there is no book number {header.book}")
-        levels = (header.split_level, header.fine_level)
-        split, fine = code_map(receiver, self._tables, levels, _cells(header), None)
-        grains = GrainMap(*(torch.from_numpy(bits)[None].to(self.device) for bits in (split, fine)))
-        if not header.residual_level:
-            return grains, None
-        self._book_for(header)
-        return grains, code_marks(receiver, self._tables, header.residual_level, grains, None)
+        return self.streams.receive_packets(bodies, strict=False)
 
     @torch.inference_mode()
-    def _synthesise(self, found: _Received, incomplete: bool) -> Tensor:
+    def _synthesise(self, found: ReceivedIndexes, incomplete: bool) -> Tensor:
         header, grains, indexes = found.header, found.grains, found.indexes
         book = torch.tensor([header.book], device=self.device)
         if incomplete:
@@ -428,7 +303,7 @@ class IndexCodec(Codec):
             vectors = self.model.vectors(indexes, grains, book)
         image: Tensor = self.model.decoder(vectors, grains)
         if found.residuals is not None:
-            image = image.clamp(0, 1) + self._book_for(header).picture(found.residuals.indexes)
+            image = image.clamp(0, 1) + self.streams.book_for(header).picture(found.residuals.indexes)
         picture = image[0, : header.height, : header.width].permute(2, 0, 1)
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)
@@ -442,21 +317,6 @@ class IndexCodec(Codec):
                 f"the stream needs the model {container.fingerprint.hex()}, "
                 f"this codec is {self.fingerprint.hex()}"
             )
-
-
-class _Received(NamedTuple):
-    """What was decoded of a stream."""
-
-    header: IndexHeader
-    grains: GrainMap
-    indexes: GrainIndexes
-    residuals: Residuals | None
-    lost_packets: tuple[int, ...]
-
-
-def _cells(header: IndexHeader) -> tuple[int, int]:
-    """Rows and columns of cells."""
-    return -(-header.height // CELL), -(-header.width // CELL)
 
 
 def _loaded_model(weights: WeightFile) -> IndexModel:

@@ -2,9 +2,10 @@
 
 ::
 
-    payload (one packet)      picture header | checksum of the symbols | words of the range coder
+    payload (one piece)       picture header | checksum of the symbols | words of the range coder
     payload (several)         packet 0 | packet 1 | ...
-    packet                    marker | number | length | the same as above | CRC32C
+    packet                    marker | number | length | body | CRC32C
+    body of a packet          picture header | share of the base | checksum of its symbols | words
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from latentpress.codecs.bitstream import (
     read_preamble,
 )
 from latentpress.codecs.bitstream.container import HEADER_BYTES
+from latentpress.codecs.erasure_code import share_bytes
 
 MARKER = 0xB5
 """First byte of a packet; a picture header never begins with it."""
@@ -58,6 +60,7 @@ class IndexHeader:
         packets: Number of packets; 1 if there is no division.
         residual_level: How many cells have residual indices, of those that are fine throughout, 0 (none) to
             15 (all).
+        base_bytes: Length of the base that packets have shares of; 0 if there is none.
     """
 
     height: int
@@ -68,6 +71,7 @@ class IndexHeader:
     fine_level: int
     packets: int
     residual_level: int = 0
+    base_bytes: int = 0
 
     def to_bytes(self) -> bytes:
         """The header's bytes, usually 6 or 7.
@@ -77,11 +81,12 @@ class IndexHeader:
             6
         """
         flags = _CHANNELS.index(self.channels) | self.book << 1 | (self.packets > 1) << 4
-        flags |= (self.residual_level > 0) << 5
+        flags |= (self.residual_level > 0) << 5 | (self.base_bytes > 0) << 6
         numbers = [self.height, self.width] + ([self.packets] if self.packets > 1 else [])
         levels = self.split_level << 4 | self.fine_level
         ends = (levels, self.residual_level) if self.residual_level else (levels,)
-        return bytes((flags,)) + b"".join(map(encode_varint, numbers)) + bytes(ends)
+        base = encode_varint(self.base_bytes) if self.base_bytes else b""
+        return bytes((flags,)) + b"".join(map(encode_varint, numbers)) + bytes(ends) + base
 
 
 class Body(NamedTuple):
@@ -91,15 +96,27 @@ class Body(NamedTuple):
         header: Of the picture.
         checksum: CRC32C of the symbols, each a little-endian int32, in coding order.
         words: Of the range coder.
+        share: Of the base, see :func:`needed_packets`; empty if there is none.
     """
 
     header: IndexHeader
     checksum: int
     words: bytes
+    share: bytes = b""
 
     def to_bytes(self) -> bytes:
         """The body's bytes."""
-        return self.header.to_bytes() + _CHECKSUM.pack(self.checksum) + self.words
+        return self.header.to_bytes() + self.share + _CHECKSUM.pack(self.checksum) + self.words
+
+
+def needed_packets(packets: int) -> int:
+    """How many packets restore the base.
+
+    Example:
+        >>> [needed_packets(n) for n in (2, 5, 20)]
+        [1, 3, 10]
+    """
+    return (packets + 1) // 2
 
 
 class Packet(NamedTuple):
@@ -125,7 +142,8 @@ def read_body(data: bytes, limits: Limits) -> Body:
     if not data:
         raise TruncatedStream("there is no picture header")
     flags = data[0]
-    if flags >> 6:
+    residual, base = flags >> 5 & 1, flags >> 6 & 1
+    if flags >> 7 or (base and not flags >> 4 & 1):
         raise CorruptStream(f"a picture header cannot begin with {flags:#04x}")
     height, offset = decode_varint(data, 1)
     width, offset = decode_varint(data, offset)
@@ -137,16 +155,25 @@ def read_body(data: bytes, limits: Limits) -> Body:
     if height < 1 or width < 1:
         raise CorruptStream(f"a picture cannot be {width}x{height} pixels")
     limits.check_pixels(height, width)
-    levels = 1 + (flags >> 5)
+    levels = 1 + residual
     if len(data) < offset + levels + _CHECKSUM.size:
         raise TruncatedStream("the picture header is incomplete")
     split_level, fine_level = divmod(data[offset], LEVELS)
     if fine_level and not split_level:
         raise CorruptStream("quarters of cells that are not split cannot be fine")
-    residual_level = data[offset + 1] if flags >> 5 else 0
-    if flags >> 5 and not (1 <= residual_level < LEVELS and fine_level):
+    residual_level = data[offset + 1] if residual else 0
+    if residual and not (1 <= residual_level < LEVELS and fine_level):
         raise CorruptStream(f"there cannot be a residual level of {residual_level} here")
-    (checksum,) = _CHECKSUM.unpack_from(data, offset + levels)
+    offset += levels
+    base_bytes = share = 0
+    if base:
+        base_bytes, offset = decode_varint(data, offset)
+        if not base_bytes:
+            raise CorruptStream("a base of packets cannot be empty")
+        share = share_bytes(base_bytes, needed_packets(packets))
+        if len(data) < offset + share + _CHECKSUM.size:
+            raise TruncatedStream("a packet ends within its share of the base")
+    (checksum,) = _CHECKSUM.unpack_from(data, offset + share)
     header = IndexHeader(
         height,
         width,
@@ -156,8 +183,10 @@ def read_body(data: bytes, limits: Limits) -> Body:
         fine_level,
         packets,
         residual_level,
+        base_bytes,
     )
-    return Body(header, checksum, data[offset + levels + _CHECKSUM.size :])
+    words = data[offset + share + _CHECKSUM.size :]
+    return Body(header, checksum, words, data[offset : offset + share])
 
 
 def write_packet(packet: Packet, fingerprint: bytes) -> bytes:

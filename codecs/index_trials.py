@@ -227,7 +227,7 @@ class Trials:
             grains, indexes = self._indexes(setting_of_residuals(book, 1.0))
             residuals = self._residuals(grains, indexes, book, step / _RESIDUAL_STEPS)
             header = self._header(grains, book, residuals)
-            return len(finest) + self._codec.residual_bytes(header, grains, residuals)
+            return len(finest) + self._codec.streams.residual_bytes(header, grains, residuals)
 
         def numbered(step: int) -> tuple[int, int]:
             return step, estimate(step)

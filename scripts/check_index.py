@@ -130,8 +130,10 @@ def _check(args: argparse.Namespace) -> None:
         print(f"{path.stem}: {results[-1].lowest:.4f} to {results[-1].highest:.4f} bpp", flush=True)
     print(f"\n{len(results)} pictures of {Path(args.data).name}, weights {codec.fingerprint.hex()}\n")
     tables = [rates_table(results)]
+    if all(result.parts for result in results):
+        tables.append(parts_table(results))
     if not args.rates:
-        tables += [parts_table(results), loss_table(results)]
+        tables.append(loss_table(results))
     print("\n\n".join(tables))
 
 

@@ -13,16 +13,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentpress.codecs.bitstream import Limits, SymbolDecoder, TableSet, crc32c, read_container
+from latentpress.codecs.bitstream import (
+    CorruptStream,
+    Limits,
+    SymbolDecoder,
+    TableSet,
+    crc32c,
+    read_container,
+)
 from latentpress.codecs.index import IndexCodec
-from latentpress.codecs.index_payload import Body, read_payload
+from latentpress.codecs.index_payload import Body, read_payload, split_packets
 from latentpress.codecs.registry import inspect, load, read_metadata
 from latentpress.codecs.weights import WeightFile, read_weight_file
 
 FOLDER = Path(__file__).parents[1] / "golden" / "v1"
 EXPECTED = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
 RESIDUAL = json.loads((FOLDER / "index_residual.json").read_text(encoding="utf-8"))
-STREAMS = EXPECTED["streams"] | RESIDUAL["streams"]
+BASE = json.loads((FOLDER / "index_base.json").read_text(encoding="utf-8"))
+STREAMS = EXPECTED["streams"] | RESIDUAL["streams"] | BASE["streams"]
 LIMIT = 2**20 - 1
 TOTAL = 2**24
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
@@ -32,7 +40,7 @@ old_names = pytest.mark.parametrize("name", EXPECTED["streams"])
 
 
 def fingerprint(name: str) -> str:
-    return RESIDUAL["extended_fingerprint"] if name in RESIDUAL["streams"] else EXPECTED["fingerprint"]
+    return (RESIDUAL["extended_fingerprint"], EXPECTED["fingerprint"])["marked_sha256" not in STREAMS[name]]
 
 
 def stream(name: str) -> bytes:
@@ -234,36 +242,57 @@ class SecondDecoder:
         self.coder.finish()
         assert crc32c(*self.noted) == body.checksum
 
+    def decode_grain(self, grain: int, index: np.ndarray, above: np.ndarray | None) -> np.ndarray:
+        """The indices of one granularity in one piece, filled in; returns their features."""
+        mask = self.masks[grain]
+        step = self.steps(mask)
+        for number in range(6):
+            now = mask & (step == number)
+            index[now] = self.symbols(grain, self.features(grain, index, above)[now])
+        return self.features(grain, index, above)
+
+    @staticmethod
+    def steps(mask: np.ndarray) -> np.ndarray:
+        rank = np.tile(BAYER, (-(-mask.shape[0] // 4), -(-mask.shape[1] // 4)))
+        return np.searchsorted((0, 1, 2, 4, 8, 12), rank[: mask.shape[0], : mask.shape[1]], "right") - 1
+
     def decode(self, bodies: list[Body]) -> list[np.ndarray]:
-        self.start(bodies[0], True)
+        based = bodies[0].header.base_bytes
+        if based:
+            # With no packet lost, the first shares are the base.
+            shares = b"".join(body.share for body in bodies[: (len(bodies) + 1) // 2])[:based]
+            base = Body(bodies[0].header, int.from_bytes(shares[:4], "little"), shares[4:])
+            self.start(base, True)
+        else:
+            self.start(bodies[0], True)
         indexes = [np.full(mask.shape, -1, np.int64) for mask in self.masks]
         self.residuals = np.full(self.masks[2].shape, -1, np.int64)
         if len(bodies) == 1:
             above = None
-            for grain, (index, mask) in enumerate(zip(indexes, self.masks, strict=True)):
-                rank = np.tile(BAYER, (-(-mask.shape[0] // 4), -(-mask.shape[1] // 4)))
-                step = (
-                    np.searchsorted((0, 1, 2, 4, 8, 12), rank[: mask.shape[0], : mask.shape[1]], "right") - 1
-                )
-                for number in range(6):
-                    now = mask & (step == number)
-                    index[now] = self.symbols(grain, self.features(grain, index, above)[now])
-                above = self.features(grain, index, above)
+            for grain, index in enumerate(indexes):
+                above = self.decode_grain(grain, index, above)
             for number in range(6):
-                self.residual(repeated(self.marked, 4) & (step == number))
+                self.residual(repeated(self.marked, 4) & (self.steps(self.masks[2]) == number))
             self.finish(bodies[0])
             return indexes
         features, above = [], None
+        if based:
+            self.decode_grain(0, indexes[0], None)
+            self.finish(base)
         for grain, index in enumerate(indexes):
             above = self.features(grain, index, above)
             features.append(above)
         for number, body in enumerate(bodies):
-            self.start(body, number <= len(bodies) // 5)
+            self.start(body, not based and number <= len(bodies) // 5)
             for grain, (index, mask) in enumerate(zip(indexes, self.masks, strict=True)):
+                if based and grain == 0:
+                    continue
                 rows, columns = np.indices(mask.shape)
                 place = (rows * 49471 + columns * 37345 + grain * 20729) % 65536
                 now = mask & (place * len(bodies) // 65536 == number)
                 index[now] = self.symbols(grain, features[grain][now])
+            rows, columns = np.indices(self.masks[2].shape)
+            place = (rows * 49471 + columns * 37345 + 2 * 20729) % 65536
             known, self.residuals = self.residuals, np.full(self.masks[2].shape, -1, np.int64)
             self.residual(repeated(self.marked, 4) & (place * len(bodies) // 65536 == number))
             self.residuals = np.maximum(known, self.residuals)
@@ -294,7 +323,7 @@ def test_symbols(codec, name) -> None:
     assert digest(found.grains.split[0]) == expected["split_sha256"]
     assert digest(found.grains.fine[0]) == expected["fine_sha256"]
     assert [digest(index[0]) for index in found.indexes] == expected["indexes_sha256"]
-    if name in EXPECTED["streams"]:
+    if "marked_sha256" not in expected:
         assert found.residuals is None
     else:
         assert digest(found.residuals.marked) == expected["marked_sha256"]
@@ -317,7 +346,7 @@ def test_second_decoder(weights, name) -> None:
     assert digest(decoder.split) == expected["split_sha256"]
     assert digest(decoder.fine) == expected["fine_sha256"]
     assert [digest(index) for index in indexes] == expected["indexes_sha256"]
-    if name in RESIDUAL["streams"]:
+    if "marked_sha256" in expected:
         assert digest(decoder.marked) == expected["marked_sha256"]
         assert digest(decoder.residuals) == expected["residuals_sha256"]
 
@@ -329,6 +358,18 @@ def test_pictures(codec, name) -> None:
     with Image.open(FOLDER / f"index_{name}.png") as image:
         expected = np.asarray(image).reshape(decoded.shape[1], decoded.shape[2], -1).transpose(2, 0, 1)
     assert np.abs(decoded.numpy().astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["rgb_80x112_q70_packets", "rgb_80x112_q96_residual_packets"])
+@pytest.mark.parametrize("lost", [0, 3])
+def test_packets_without_a_base_are_repaired(codec, name, lost) -> None:
+    """As they were made once: a map in the first two packets, coarse indices in all of them."""
+    packets = split_packets(stream(name))
+    found = codec.decompress(b"".join(packets[:lost] + packets[lost + 1 :]), repair=True)
+    assert found.report.lost_packets == (lost,)
+    assert found.picture.shape == (3, 80, 112)
+    with pytest.raises(CorruptStream, match="map"):
+        codec.decompress(b"".join(packets[2:]), repair=True)
 
 
 @names

@@ -18,6 +18,7 @@ from latentpress.codecs.bitstream import (
     TruncatedStream,
     write_container,
 )
+from latentpress.codecs.erasure_code import share_bytes
 from latentpress.codecs.index_payload import (
     MARKER,
     Body,
@@ -25,6 +26,7 @@ from latentpress.codecs.index_payload import (
     Packet,
     describe,
     find_packets,
+    needed_packets,
     read_body,
     read_payload,
     split_packets,
@@ -36,8 +38,15 @@ FINGERPRINT = b"fingerpr"
 HEADER = IndexHeader(512, 768, 3, 7, 5, 3, 4)
 
 headers = st.builds(
-    lambda height, width, channels, book, levels, packets, residual: IndexHeader(
-        height, width, channels, book, *levels, packets, residual if levels[1] else 0
+    lambda height, width, channels, book, levels, packets, residual, base: IndexHeader(
+        height,
+        width,
+        channels,
+        book,
+        *levels,
+        packets,
+        residual if levels[1] else 0,
+        base if packets > 1 else 0,
     ),
     st.integers(1, 10_000),
     st.integers(1, 10_000),
@@ -46,12 +55,19 @@ headers = st.builds(
     st.tuples(st.integers(1, 15), st.integers(0, 15)) | st.just((0, 0)),
     st.integers(1, 255),
     st.integers(0, 15),
+    st.integers(0, 300),
 )
 
 
 def bodies(count: int = 4) -> list[Body]:
     header = dataclasses.replace(HEADER, packets=count)
     return [Body(header, number, bytes([number]) * (4 + 4 * number)) for number in range(count)]
+
+
+def share_of(header: IndexHeader) -> bytes:
+    return bytes(n % 256 for n in range(300))[
+        : share_bytes(header.base_bytes, needed_packets(header.packets))
+    ]
 
 
 def payload(parts: list[Body]) -> bytes:
@@ -61,14 +77,14 @@ def payload(parts: list[Body]) -> bytes:
 
 @given(headers, st.integers(0, 2**32 - 1), st.binary(max_size=20))
 def test_bodies_round_trip(header, checksum, words) -> None:
-    body = Body(header, checksum, words)
+    body = Body(header, checksum, words, share_of(header))
     assert read_body(body.to_bytes(), LIMITS) == body
     assert body.to_bytes()[0] != MARKER
 
 
 @given(headers)
 def test_cut_bodies(header) -> None:
-    data = Body(header, 1, b"").to_bytes()
+    data = Body(header, 1, b"", share_of(header)).to_bytes()
     for end in range(len(data)):
         with pytest.raises(TruncatedStream):
             read_body(data[:end], LIMITS)
@@ -95,6 +111,17 @@ def test_a_residual_level_of_zero_is_not_written() -> None:
     assert len(data) == len(Body(HEADER, 0, b"").to_bytes()) + 1
     data[data.index(3, 5)] = 0
     with pytest.raises(CorruptStream):
+        read_body(bytes(data), LIMITS)
+
+
+def test_impossible_bases() -> None:
+    """Those of an undivided body, and empty ones."""
+    data = bytearray(Body(dataclasses.replace(HEADER, base_bytes=1), 0, b"", b"s").to_bytes())
+    place = data.index(b"\x01s")
+    with pytest.raises(CorruptStream, match="empty"):
+        read_body(bytes(data[:place] + b"\0" + data[place + 1 :]), LIMITS)
+    data[0] &= ~0x10
+    with pytest.raises(CorruptStream, match="begin"):
         read_body(bytes(data), LIMITS)
 
 
