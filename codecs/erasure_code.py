@@ -64,14 +64,21 @@ def restore(shares: Mapping[int, bytes], needed: int, length: int) -> bytes:
 
 
 def _value(rows: NDArray[np.uint8], points: tuple[int, ...], at: int) -> NDArray[np.uint8]:
-    """The value at a point of polynomials with given values at others, by Lagrange's formula."""
+    """The value at a point of polynomials with given values at others, by Lagrange's formula.
+
+    Args:
+        rows: ``(n, length)``, the values at each of the other points.
+        points: The n others.
+        at: None of them.
+    """
     exponents, logarithms = _field()
+    others = np.array(points)
+    # The sum of two elements, and their difference, is their exclusive or; a product is a sum of logarithms.
+    distances = logarithms[at ^ others]
+    between = logarithms[others[:, None] ^ others].sum(axis=1)
+    powers = distances.sum() - distances - between
     result = np.zeros(rows.shape[1], np.uint8)
-    for row, point in zip(rows, points, strict=True):
-        # The sum of two elements, and their difference, is their exclusive or.
-        power = sum(
-            int(logarithms[at ^ other]) - int(logarithms[point ^ other]) for other in points if other != point
-        )
+    for row, power in zip(rows, powers.tolist(), strict=True):
         product = exponents[(logarithms[row] + power) % 255]
         result ^= np.where(row == 0, np.uint8(0), product)
     return result
@@ -79,7 +86,7 @@ def _value(rows: NDArray[np.uint8], points: tuple[int, ...], at: int) -> NDArray
 
 @cache
 def _field() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Powers of 2 in the field, and logarithms, of which that of 0 means nothing."""
+    """Powers of 2 in the field, and logarithms; that of 0, which has none, is 0."""
     exponents, logarithms, value = np.zeros(255, np.uint8), np.zeros(256, np.int64), 1
     for power in range(255):
         exponents[power], logarithms[value] = value, power
