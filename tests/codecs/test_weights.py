@@ -96,7 +96,7 @@ def test_additions_leave_the_fingerprint_and_have_one_of_their_own(small):
     assert extended.fingerprint() == small.fingerprint()
     assert extended.extended_fingerprint() != small.fingerprint()
     assert extended.added()["patches"].tolist() == [0, 1, 2]
-    more[f"{ADDITION}patches"][1] = 7
+    more = {f"{ADDITION}patches": np.array([0, 7, 2], np.int8)}
     other = WeightFile(small.family, small.config, {**small.tensors, **more})
     assert other.extended_fingerprint() != extended.extended_fingerprint()
 
