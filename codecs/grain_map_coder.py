@@ -73,7 +73,7 @@ def weighted_neighbours(x: NDArray[Any]) -> NDArray[np.int64]:
 
     Example:
         >>> weighted_neighbours(np.eye(3, dtype=int)).tolist()
-        [[1, 3, 1], [3, 2, 3], [1, 3, 1]]
+        [[1, 4, 1], [4, 2, 4], [1, 4, 1]]
     """
     height, width = x.shape
     padded = np.pad(x.astype(np.int64), 1)
