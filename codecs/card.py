@@ -118,6 +118,8 @@ class ModelCard:
         measurements: Rate and distortion, one a data set.
         codebook: How its codes are used, for codecs that have a codebook.
         ranks: How its scores agree with errors, for critics.
+        extended_fingerprint: With the arrays that the weights got later, for streams that need those; None
+            if there are none.
 
     Example:
         >>> card = ModelCard("tiny", "image", {"channels": 8}, "00" * 8, 100, 400, "2025-01-01", "Apache-2.0",
@@ -140,6 +142,7 @@ class ModelCard:
     measurements: tuple[Measurement, ...] = field(default=())
     codebook: CodebookUse | None = None
     ranks: RankAgreement | None = None
+    extended_fingerprint: str | None = None
 
     def to_json(self) -> str:
         """The card as JSON text."""

@@ -7,6 +7,8 @@ neighbours are set. A level says also that none or all are set, and then nothing
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,14 +58,23 @@ def context_of(bits: Bits, known: Bits) -> NDArray[np.int64]:
     Returns:
         ``(H, W)`` in [0, CONTEXTS).
     """
-    set_, seen = (_weighted(x) for x in (bits & known, known))
+    set_, seen = (weighted_neighbours(x) for x in (bits & known, known))
     # Shares in integers: 1 + five intervals of set/seen in (0, 1).
     between = 2 + (set_ * 5 - 1) // np.maximum(seen, 1)
     context = np.where(set_ == 0, 1, np.where(set_ == seen, CONTEXTS - 1, between))
     return np.where(seen == 0, 0, context)
 
 
-def _weighted(x: Bits) -> NDArray[np.int64]:
+def weighted_neighbours(x: NDArray[Any]) -> NDArray[np.int64]:
+    """Sum of the eight neighbours of every position; those that share an edge count twice.
+
+    Args:
+        x: ``(H, W)`` integers or truth values.
+
+    Example:
+        >>> weighted_neighbours(np.eye(3, dtype=int)).tolist()
+        [[1, 4, 1], [4, 2, 4], [1, 4, 1]]
+    """
     height, width = x.shape
     padded = np.pad(x.astype(np.int64), 1)
     total = np.zeros((height, width), np.int64)

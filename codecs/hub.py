@@ -63,6 +63,7 @@ def save_pretrained(
         "library_name": "latentpress",
         "family": weights.family,
         "fingerprint": fingerprint,
+        "extended_fingerprint": weights.extended_fingerprint().hex(),
         "config": dict(weights.config),
     }
     write_whole(folder / WEIGHTS_NAME, weights.to_bytes())
@@ -92,9 +93,14 @@ def from_pretrained(
         folder = _from_hub(str(model), revision)
     weights = folder / WEIGHTS_NAME
     said = _config(folder / CONFIG_NAME)
-    actual = read_weight_file(weights).fingerprint().hex()
-    if said.get("fingerprint") != actual:
-        raise ValueError(f"{folder}: the weights are {actual}, {CONFIG_NAME} says {said.get('fingerprint')}")
+    found = read_weight_file(weights)
+    # Folders that were written before there were additions say nothing of them.
+    for name, actual in (
+        ("fingerprint", found.fingerprint().hex()),
+        ("extended_fingerprint", found.extended_fingerprint().hex()),
+    ):
+        if said.get(name, said.get("fingerprint")) != actual:
+            raise ValueError(f"{folder}: the weights are {actual}, {CONFIG_NAME} says {said.get(name)}")
     return load(weights, device)
 
 

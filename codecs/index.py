@@ -23,20 +23,19 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
-from latentpress.codecs.grain_map_coder import code_map
-from latentpress.codecs.index_coder import IndexCoder, unknown_indexes
+from latentpress.codecs.index_coder import IndexCoder
 from latentpress.codecs.index_payload import (
     MARKER,
     MAX_PACKETS,
     Body,
     IndexHeader,
-    Packet,
     bodies_of,
     find_packets,
     read_payload,
-    write_packet,
 )
 from latentpress.codecs.index_repair import RepairedPicture, report_on
+from latentpress.codecs.index_residual import ResidualBook, Residuals, raw_bits
+from latentpress.codecs.index_streams import IndexStreams, ReceivedIndexes
 from latentpress.codecs.index_trials import DEFAULT_QUALITY, Trials, setting_of_quality, setting_of_shares
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.picture_input import picture_input
@@ -45,28 +44,14 @@ from latentpress.codecs.picture_output import (
     read_picture_sections,
     remaining_picture_sections,
 )
-from latentpress.codecs.symbol_channel import Receiver, Sender
-from latentpress.codecs.weights import WeightFile
+from latentpress.codecs.symbol_channel import Sender
+from latentpress.codecs.weights import ADDITION, WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.index.granularity import (
-    CELL,
     GrainMap,
 )
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.prior import GrainIndexes
-
-# Packets that carry the map: so many that losing a fifth of all packets leaves one of them.
-_TOLERATED_LOSS = 0.2
-
-
-def map_copies(packets: int) -> int:
-    """How many packets carry the granularity map.
-
-    Example:
-        >>> [map_copies(n) for n in (2, 5, 10, 16)]
-        [1, 2, 3, 4]
-    """
-    return math.floor(packets * _TOLERATED_LOSS) + 1
 
 
 class IndexBits(NamedTuple):
@@ -75,7 +60,8 @@ class IndexBits(NamedTuple):
     Attributes:
         map: Of the granularity map, coded alone.
         indexes: Of everything else in the payload.
-        raw_indexes: Logarithms of the numbers of codes, which is what indices need without a prior.
+        raw_indexes: Logarithms of the numbers of codes and patches, which is what indices need without a
+            prior.
     """
 
     map: int
@@ -84,13 +70,14 @@ class IndexBits(NamedTuple):
 
 
 class IndexCodec(Codec):
-    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.35 bits a pixel.
+    """Compresses pictures of any size, RGB or grey, to between about 0.01 and 0.8 bits a pixel.
 
     ::
 
         picture -> pad to 16 -> encoder -> nearest codes -> indices --+
                             -> local entropy -> router -> map --------+-> integer prior, range coder -> bytes
-        bytes -> range coder, integer prior -> map, indices -----+--> decoder -> crop -> picture
+                            -> rest that no fine index says -> patches, above the rate of fine indices
+        bytes -> range coder, integer prior -> map, indices -----+--> decoder -> + patches -> crop -> picture
         lost packets -> prior predicts their indices ------------+
 
     Args:
@@ -99,6 +86,10 @@ class IndexCodec(Codec):
 
     Attributes:
         coder: Codes indices, and predicts lost ones.
+        streams: Codes pictures' symbols to payloads and back.
+        residual_book: Patches beyond fine indices; None if the weights have none.
+        fingerprint: Of streams without residual indices.
+        extended_fingerprint: Of those with them.
     """
 
     name = "index"
@@ -107,12 +98,17 @@ class IndexCodec(Codec):
         if weights.family != self.name:
             raise ValueError(f"weights of the family {weights.family!r} do not fit the codec {self.name!r}")
         self.fingerprint = weights.fingerprint()
+        self.extended_fingerprint = weights.extended_fingerprint()
         self.device = torch.device(device)
-        self._tables = TableSet.from_arrays(
+        tables = TableSet.from_arrays(
             {k.removeprefix("tables."): v for k, v in weights.tensors.items() if k.startswith("tables.")}
         )
         self.model = _loaded_model(weights).eval().requires_grad_(False).to(self.device)
         self.coder = IndexCoder(self.model.prior)
+        self.residual_book = ResidualBook.of(weights, self.device)
+        self.streams = IndexStreams(
+            self.coder, self.model.books.books, tables, self.residual_book, self.device
+        )
 
     def compress(  # type: ignore[override]
         self,
@@ -141,7 +137,8 @@ class IndexCodec(Codec):
                 possible.
             target_bpp: The same in bits per pixel of the picture.
             granularity: Shares of the picture's area that are coarse, medium and fine; their sum is 1.
-            packets: Above 1, the stream is divided into so many packets, each decodable without the others.
+            packets: Above 1, the stream is divided into so many packets, of which any half show the whole
+                picture, each one more of its detail.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
             alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
                 2/255); 0 for not at all. What is transparent or opaque stays so in any case.
@@ -176,7 +173,8 @@ class IndexCodec(Codec):
             data = trials.at(setting_of_shares(granularity, self.model.books.full))
         else:
             chosen = DEFAULT_QUALITY if quality is None else quality
-            data = trials.at(setting_of_quality(chosen, self.model.books.full))
+            residuals = self.residual_book is not None
+            data = trials.at(setting_of_quality(chosen, self.model.books.full, residuals))
         notify(1.0, "done")
         return data
 
@@ -203,7 +201,8 @@ class IndexCodec(Codec):
             only if the section that holds it is intact.
 
         Raises:
-            StreamError: Anything is wrong with the bytes; with ``repair``, no packet with a map is left.
+            StreamError: Anything is wrong with the bytes; with ``repair``, less than half of the packets are
+                left.
         """
         notify = progress or no_progress
         notify(0.0, "entropy decoding")
@@ -214,7 +213,7 @@ class IndexCodec(Codec):
         report = report_on(
             found.indexes, grains, (header.height, header.width), header.packets, found.lost_packets
         )
-        colour = self._synthesise(found.indexes, grains, header, bool(report.lost_indexes))
+        colour = self._synthesise(found, bool(report.lost_indexes))
         picture = finished_picture(colour, sections, header.height, header.width, limits)
         notify(1.0, "done")
         return RepairedPicture(picture, report) if repair else picture
@@ -237,53 +236,47 @@ class IndexCodec(Codec):
         found = self._receive(data, limits)
         header, grains = found.header, found.grains
         alone = Sender()
-        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        code_map(alone, self._tables, (header.split_level, header.fine_level), _cells(header), bits)
+        self.streams.send_map(alone, header, grains, found.residuals)
         sizes = (self.model.books.books[header.book].size, *2 * (self.model.books.books[-1].size,))
         masks = (grains.coarse_mask(), grains.medium_mask(), grains.fine_mask())
         raw = sum(int(mask.sum()) * math.log2(size) for mask, size in zip(masks, sizes, strict=True))
+        if found.residuals is not None and self.residual_book is not None:
+            raw += raw_bits(self.residual_book, found.residuals)
         maps = 8 * len(alone.finish())
         return IndexBits(maps, 8 * len(read_container(data, limits).payload) - maps, raw)
 
-    def send(self, header: IndexHeader, grains: GrainMap, indexes: GrainIndexes) -> bytes:
-        """Codes a map and its indices to a payload."""
-        levels = (header.split_level, header.fine_level)
-        shape = _cells(header)
-        bits = (grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        if header.packets == 1:
-            sender = Sender()
-            code_map(sender, self._tables, levels, shape, bits)
-            self.coder.code(sender, grains, header.book, indexes)
-            return Body(header, sender.checksum, sender.finish()).to_bytes()
-        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
-        framed = []
-        for number in range(header.packets):
-            sender = Sender()
-            if number < map_copies(header.packets):
-                code_map(sender, self._tables, levels, shape, bits)
-            code_packet(sender, number, indexes, True)
-            body = Body(header, sender.checksum, sender.finish()).to_bytes()
-            framed.append(write_packet(Packet(number, body), self.fingerprint))
-        return b"".join(framed)
+    def send(
+        self,
+        header: IndexHeader,
+        grains: GrainMap,
+        indexes: GrainIndexes,
+        residuals: Residuals | None = None,
+    ) -> bytes:
+        """Codes a map, its indices and residual indices to a payload."""
+        return self.streams.send(header, grains, indexes, residuals, self.fingerprint_for(header))
 
-    def pack(self, payload: bytes, sections: list[tuple[int, bytes]]) -> bytes:
-        """Puts a payload into a container."""
-        return write_container(CodecId.INDEX, self.fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
+    def fingerprint_for(self, header: IndexHeader) -> bytes:
+        """What a stream with a header names as its model."""
+        return self.extended_fingerprint if header.residual_level else self.fingerprint
 
-    def _receive(self, data: bytes, limits: Limits) -> _Received:
+    def pack(
+        self, payload: bytes, sections: list[tuple[int, bytes]], header: IndexHeader | None = None
+    ) -> bytes:
+        """Puts a payload into a container; without a header it is one without residual indices."""
+        fingerprint = self.fingerprint if header is None else self.fingerprint_for(header)
+        return write_container(CodecId.INDEX, fingerprint, [*sections, (SectionType.PAYLOAD, payload)])
+
+    def _receive(self, data: bytes, limits: Limits) -> ReceivedIndexes:
         container = read_container(data, limits)
         self._check_model(container)
-        bodies = read_payload(container.payload, self.fingerprint, limits)
+        bodies = read_payload(container.payload, container.fingerprint, limits)
+        if container.fingerprint != self.fingerprint_for(bodies[0].header):
+            raise CorruptStream("a stream names another model than what is in it needs")
         if len(bodies) == 1:
-            (body,) = bodies
-            receiver = Receiver(body.words)
-            grains = self._receive_map(receiver, body.header)
-            indexes = self.coder.code(receiver, grains, body.header.book, None)
-            receiver.finish(body.checksum)
-            return _Received(body.header, grains, indexes, ())
-        return self._receive_packets(dict(enumerate(bodies)), strict=True)
+            return self.streams.receive(bodies[0])
+        return self.streams.receive_packets(dict(enumerate(bodies)), strict=True)
 
-    def _receive_remains(self, data: bytes, limits: Limits) -> _Received:
+    def _receive_remains(self, data: bytes, limits: Limits) -> ReceivedIndexes:
         try:
             return self._receive(data, limits)
         except StreamError:
@@ -291,67 +284,27 @@ class IndexCodec(Codec):
             if MARKER not in data:
                 raise
         bodies: dict[int, Body] = {}
-        for number, body in bodies_of(find_packets(data, self.fingerprint), limits):
-            first = next(iter(bodies.values()), body)
-            if body.header == first.header:
-                bodies.setdefault(number, body)
-        return self._receive_packets(bodies, strict=False)
-
-    def _receive_packets(self, bodies: dict[int, Body], strict: bool) -> _Received:
-        """Decodes packets; those that cannot be decoded are lost, or an error if strict."""
-        maps = [n for n in bodies if n < map_copies(bodies[n].header.packets)]
-        if not maps:
-            raise CorruptStream("no intact packet with the picture's map is left")
-        header = bodies[maps[0]].header
-        grains = self._map_of_any(bodies, maps)
-        indexes = unknown_indexes(grains)
-        code_packet = self.coder.packet_coder(grains, header.book, header.packets)
-        decoded = set()
-        for number, body in bodies.items():
-            attempt = GrainIndexes(*(x.clone() for x in indexes))
-            try:
-                receiver = Receiver(body.words)
-                if number in maps:
-                    self._receive_map(receiver, header)
-                code_packet(receiver, number, attempt, False)
-                receiver.finish(body.checksum)
-            except StreamError:
-                if strict:
-                    raise
-                continue
-            indexes = attempt
-            decoded.add(number)
-        lost = tuple(n for n in range(header.packets) if n not in decoded)
-        return _Received(header, grains, indexes, lost)
-
-    def _map_of_any(self, bodies: dict[int, Body], maps: list[int]) -> GrainMap:
-        """The map out of the first packet in which it can be read."""
-        for number in maps[:-1]:
-            try:
-                return self._receive_map(Receiver(bodies[number].words), bodies[number].header)
-            except StreamError:
-                continue
-        return self._receive_map(Receiver(bodies[maps[-1]].words), bodies[maps[-1]].header)
-
-    def _receive_map(self, receiver: Receiver, header: IndexHeader) -> GrainMap:
-        if header.book >= len(self.model.books.books):
-            raise CorruptStream(f"there is no book number {header.book}")
-        levels = (header.split_level, header.fine_level)
-        split, fine = code_map(receiver, self._tables, levels, _cells(header), None)
-        return GrainMap(*(torch.from_numpy(bits)[None].to(self.device) for bits in (split, fine)))
+        # Without a container there is no saying which of the two fingerprints its packets have.
+        for fingerprint in dict.fromkeys((self.fingerprint, self.extended_fingerprint)):
+            for number, body in bodies_of(find_packets(data, fingerprint), limits):
+                first = next(iter(bodies.values()), body)
+                if body.header == first.header and fingerprint == self.fingerprint_for(body.header):
+                    bodies.setdefault(number, body)
+        return self.streams.receive_packets(bodies, strict=False)
 
     @torch.inference_mode()
-    def _synthesise(
-        self, indexes: GrainIndexes, grains: GrainMap, header: IndexHeader, incomplete: bool
-    ) -> Tensor:
+    def _synthesise(self, found: ReceivedIndexes, incomplete: bool) -> Tensor:
+        header, grains, indexes = found.header, found.grains, found.indexes
         book = torch.tensor([header.book], device=self.device)
         if incomplete:
             beliefs = self.coder.predict(grains, header.book, indexes)
             vectors = self.model.expected_vectors(indexes, beliefs, grains, book)
         else:
             vectors = self.model.vectors(indexes, grains, book)
-        image: Tensor = self.model.decoder(vectors, grains)[0, : header.height, : header.width]
-        picture = image.permute(2, 0, 1)
+        image: Tensor = self.model.decoder(vectors, grains)
+        if found.residuals is not None:
+            image = image.clamp(0, 1) + self.streams.book_for(header).picture(found.residuals.indexes)
+        picture = image[0, : header.height, : header.width].permute(2, 0, 1)
         if header.channels == 1:
             picture = picture.mean(dim=0, keepdim=True)
         return picture
@@ -359,30 +312,16 @@ class IndexCodec(Codec):
     def _check_model(self, container: Container) -> None:
         if container.codec_id != CodecId.INDEX:
             raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not index")
-        if container.fingerprint != self.fingerprint:
+        if container.fingerprint not in (self.fingerprint, self.extended_fingerprint):
             raise UnknownModel(
                 f"the stream needs the model {container.fingerprint.hex()}, "
                 f"this codec is {self.fingerprint.hex()}"
             )
 
 
-class _Received(NamedTuple):
-    """What was decoded of a stream."""
-
-    header: IndexHeader
-    grains: GrainMap
-    indexes: GrainIndexes
-    lost_packets: tuple[int, ...]
-
-
-def _cells(header: IndexHeader) -> tuple[int, int]:
-    """Rows and columns of cells."""
-    return -(-header.height // CELL), -(-header.width // CELL)
-
-
 def _loaded_model(weights: WeightFile) -> IndexModel:
     """Builds and fills a model from a weight file; its prior becomes an integer network."""
-    tensors = {k: v for k, v in weights.tensors.items() if "tables." not in k}
+    tensors = {k: v for k, v in weights.tensors.items() if not k.startswith((ADDITION, "tables."))}
     model = build_network(lambda: build_index_model(**weights.config), weights.config, tensors)
     converted: Any = convert(model.prior)
     model.prior = converted

@@ -131,7 +131,12 @@ class IndexCoder:
 
     @torch.inference_mode()
     def code(
-        self, channel: SymbolChannel, grains: GrainMap, book: int, indexes: GrainIndexes | None
+        self,
+        channel: SymbolChannel,
+        grains: GrainMap,
+        book: int,
+        indexes: GrainIndexes | None,
+        only_coarse: bool = False,
     ) -> GrainIndexes:
         """Codes all indices of a picture, step by step.
 
@@ -140,9 +145,10 @@ class IndexCoder:
             grains: The map, of one picture, on the prior's device.
             book: Number of the coarse indices' book.
             indexes: The indices, of one picture; None to receive them.
+            only_coarse: Leave out medium and fine indices.
 
         Returns:
-            The indices, :data:`~latentpress.models.index.prior.UNKNOWN` where the map has none.
+            The indices coded, :data:`~latentpress.models.index.prior.UNKNOWN` where the map has none.
 
         Raises:
             StreamError: When receiving, the words cannot be decoded.
@@ -154,14 +160,14 @@ class IndexCoder:
                 features = self._features(place, grains, book, above)
                 sent = None if indexes is None else indexes[place]
                 self._code_grain(channel, grain, known[place], sent, features)
-                if not self._goes_on(place, grains):
+                if only_coarse or not self._goes_on(place, grains):
                     break
                 above = features(known[place])
         return known
 
     @torch.inference_mode()
     def packet_coder(
-        self, grains: GrainMap, book: int, packets: int
+        self, grains: GrainMap, book: int, packets: int, base: GrainIndexes | None = None
     ) -> Callable[[SymbolChannel, int, GrainIndexes, bool], None]:
         """Prepares the packets of a picture.
 
@@ -169,13 +175,15 @@ class IndexCoder:
             grains: The map, of one picture, on the prior's device.
             book: Number of the coarse indices' book.
             packets: How many there are.
+            base: What is known without any packet, the coarse indices; None if nothing is, and then coarse
+                indices are in packets as well.
 
         Returns:
             A function that codes one packet, given the channel, the packet's number, all indices, and whether
             to send them; when receiving it fills in the packet's.
         """
         device = grains.split.device
-        nothing = unknown_indexes(grains)
+        nothing = unknown_indexes(grains) if base is None else base
         features: list[Tensor] = []
         with torch.autocast(device.type, enabled=False):
             for place, index in enumerate(nothing):
@@ -191,7 +199,9 @@ class IndexCoder:
         @torch.inference_mode()
         def code(channel: SymbolChannel, packet: int, indexes: GrainIndexes, send: bool) -> None:
             parts = zip(self._grains(grains, book), features, indexes, members, strict=False)
-            for grain, seen, index, member in parts:
+            for place, (grain, seen, index, member) in enumerate(parts):
+                if place == 0 and base is not None:
+                    continue
                 now = grain.mask & (member == packet)
                 self._code_positions(channel, grain, seen[0], now, index[0], send)
 

@@ -2,9 +2,10 @@
 
 ::
 
-    payload (one packet)      picture header | checksum of the symbols | words of the range coder
+    payload (one piece)       picture header | checksum of the symbols | words of the range coder
     payload (several)         packet 0 | packet 1 | ...
-    packet                    marker | number | length | the same as above | CRC32C
+    packet                    marker | number | length | body | CRC32C
+    body of a packet          picture header | share of the base | checksum of its symbols | words
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from latentpress.codecs.bitstream import (
     read_preamble,
 )
 from latentpress.codecs.bitstream.container import HEADER_BYTES
+from latentpress.codecs.erasure_code import share_bytes
 
 MARKER = 0xB5
 """First byte of a packet; a picture header never begins with it."""
@@ -56,6 +58,9 @@ class IndexHeader:
         split_level: How many cells are split, 0 (none) to 15 (all).
         fine_level: How many quarters of split cells are fine, 0 (none) to 15 (all).
         packets: Number of packets; 1 if there is no division.
+        residual_level: How many cells have residual indices, of those that are fine throughout, 0 (none) to
+            15 (all).
+        base_bytes: Length of the base that packets have shares of; 0 if there is none.
     """
 
     height: int
@@ -65,6 +70,8 @@ class IndexHeader:
     split_level: int
     fine_level: int
     packets: int
+    residual_level: int = 0
+    base_bytes: int = 0
 
     def to_bytes(self) -> bytes:
         """The header's bytes, usually 6 or 7.
@@ -74,9 +81,12 @@ class IndexHeader:
             6
         """
         flags = _CHANNELS.index(self.channels) | self.book << 1 | (self.packets > 1) << 4
+        flags |= (self.residual_level > 0) << 5 | (self.base_bytes > 0) << 6
         numbers = [self.height, self.width] + ([self.packets] if self.packets > 1 else [])
         levels = self.split_level << 4 | self.fine_level
-        return bytes((flags,)) + b"".join(map(encode_varint, numbers)) + bytes((levels,))
+        ends = (levels, self.residual_level) if self.residual_level else (levels,)
+        base = encode_varint(self.base_bytes) if self.base_bytes else b""
+        return bytes((flags,)) + b"".join(map(encode_varint, numbers)) + bytes(ends) + base
 
 
 class Body(NamedTuple):
@@ -86,15 +96,27 @@ class Body(NamedTuple):
         header: Of the picture.
         checksum: CRC32C of the symbols, each a little-endian int32, in coding order.
         words: Of the range coder.
+        share: Of the base, see :func:`needed_packets`; empty if there is none.
     """
 
     header: IndexHeader
     checksum: int
     words: bytes
+    share: bytes = b""
 
     def to_bytes(self) -> bytes:
         """The body's bytes."""
-        return self.header.to_bytes() + _CHECKSUM.pack(self.checksum) + self.words
+        return self.header.to_bytes() + self.share + _CHECKSUM.pack(self.checksum) + self.words
+
+
+def needed_packets(packets: int) -> int:
+    """How many packets restore the base.
+
+    Example:
+        >>> [needed_packets(n) for n in (2, 5, 20)]
+        [1, 3, 10]
+    """
+    return (packets + 1) // 2
 
 
 class Packet(NamedTuple):
@@ -120,7 +142,8 @@ def read_body(data: bytes, limits: Limits) -> Body:
     if not data:
         raise TruncatedStream("there is no picture header")
     flags = data[0]
-    if flags >> 5:
+    residual, base = flags >> 5 & 1, flags >> 6 & 1
+    if flags >> 7 or (base and not flags >> 4 & 1):
         raise CorruptStream(f"a picture header cannot begin with {flags:#04x}")
     height, offset = decode_varint(data, 1)
     width, offset = decode_varint(data, offset)
@@ -132,16 +155,38 @@ def read_body(data: bytes, limits: Limits) -> Body:
     if height < 1 or width < 1:
         raise CorruptStream(f"a picture cannot be {width}x{height} pixels")
     limits.check_pixels(height, width)
-    if len(data) < offset + 1 + _CHECKSUM.size:
+    levels = 1 + residual
+    if len(data) < offset + levels + _CHECKSUM.size:
         raise TruncatedStream("the picture header is incomplete")
     split_level, fine_level = divmod(data[offset], LEVELS)
     if fine_level and not split_level:
         raise CorruptStream("quarters of cells that are not split cannot be fine")
-    (checksum,) = _CHECKSUM.unpack_from(data, offset + 1)
+    residual_level = data[offset + 1] if residual else 0
+    if residual and not (1 <= residual_level < LEVELS and fine_level):
+        raise CorruptStream(f"there cannot be a residual level of {residual_level} here")
+    offset += levels
+    base_bytes = share = 0
+    if base:
+        base_bytes, offset = decode_varint(data, offset)
+        if not base_bytes:
+            raise CorruptStream("a base of packets cannot be empty")
+        share = share_bytes(base_bytes, needed_packets(packets))
+        if len(data) < offset + share + _CHECKSUM.size:
+            raise TruncatedStream("a packet ends within its share of the base")
+    (checksum,) = _CHECKSUM.unpack_from(data, offset + share)
     header = IndexHeader(
-        height, width, _CHANNELS[flags & 1], flags >> 1 & (_BOOKS - 1), split_level, fine_level, packets
+        height,
+        width,
+        _CHANNELS[flags & 1],
+        flags >> 1 & (_BOOKS - 1),
+        split_level,
+        fine_level,
+        packets,
+        residual_level,
+        base_bytes,
     )
-    return Body(header, checksum, data[offset + 1 + _CHECKSUM.size :])
+    words = data[offset + share + _CHECKSUM.size :]
+    return Body(header, checksum, words, data[offset : offset + share])
 
 
 def write_packet(packet: Packet, fingerprint: bytes) -> bytes:
@@ -237,12 +282,14 @@ def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
         length, offset = decode_varint(payload, offset)
         body = payload[offset : offset + length]
     header = read_body(body, limits).header
+    residuals = {"residual_level": header.residual_level} if header.residual_level else {}
     return {
         "width": header.width,
         "height": header.height,
         "channels": header.channels,
         "codes": 1 << (header.book + SMALLEST_BOOK_BITS),
         "packets": header.packets,
+        **residuals,
     }
 
 

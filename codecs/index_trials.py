@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from latentpress.codecs.base import Progress
 from latentpress.codecs.grain_map_coder import levels_of
 from latentpress.codecs.index_payload import IndexHeader
+from latentpress.codecs.index_residual import PatchChoice, Residuals, residual_level
 from latentpress.codecs.rate_control import QualitySearch
-from latentpress.models.index.granularity import CELL, fractions_of_detail, route, routing_scores
+from latentpress.models.index.granularity import CELL, GrainMap, fractions_of_detail, route, routing_scores
 from latentpress.models.index.prior import GrainIndexes
 
 if TYPE_CHECKING:
@@ -24,8 +25,15 @@ DEFAULT_QUALITY = 50.0
 REDUCED_QUALITIES = 14.0
 """Qualities below this have reduced books and no splits."""
 
+RESIDUAL_QUALITIES = 90.0
+"""Qualities above this have residual indices, if the weights have any."""
+
+# Up to here qualities are what they were before there were residual indices.
+_KEPT_QUALITIES = 80.0
+
 _DETAIL_POWER = 1.5
 _DETAIL_STEPS = 4096
+_RESIDUAL_STEPS = 4096
 
 
 class Setting(NamedTuple):
@@ -35,35 +43,56 @@ class Setting(NamedTuple):
         book: Number of the coarse indices' book; the last is the full one.
         split: Share of the cells that are split.
         fine: Share of the quarters of split cells that are fine.
+        residual: Share of the cells with residual indices; above 0 only where all indices are fine.
     """
 
     book: int
     split: float
     fine: float
+    residual: float = 0.0
 
 
-def setting_of_quality(quality: float, full_book: int) -> Setting:
+def setting_of_quality(quality: float, full_book: int, residuals: bool = False) -> Setting:
     """The setting for a quality in [0, 100].
+
+    Args:
+        quality: 0 (smallest) to 100 (best).
+        full_book: Number of the full book.
+        residuals: Whether there are residual indices; without them, the best is all fine.
 
     Raises:
         ValueError: It is outside.
 
     Example:
-        >>> setting_of_quality(0, 7), setting_of_quality(100, 7)
-        (Setting(book=0, split=0.0, fine=0.0), Setting(book=7, split=1.0, fine=1.0))
+        >>> setting_of_quality(0, 7), setting_of_quality(90, 7, True)[1:], setting_of_quality(95, 7, True)[1:]
+        (Setting(book=0, split=0.0, fine=0.0, residual=0.0), (1.0, 1.0, 0.0), (1.0, 1.0, 0.5))
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be within 0 and 100, got {quality}")
     if quality < REDUCED_QUALITIES:
         return Setting(int(quality / REDUCED_QUALITIES * full_book), 0.0, 0.0)
-    fraction = (quality - REDUCED_QUALITIES) / (100 - REDUCED_QUALITIES)
-    return setting_of_detail(full_book, fraction**_DETAIL_POWER)
+    if not residuals or quality <= _KEPT_QUALITIES:
+        return setting_of_detail(full_book, _detail_of_quality(quality))
+    if quality <= RESIDUAL_QUALITIES:
+        start = _detail_of_quality(_KEPT_QUALITIES)
+        along = (quality - _KEPT_QUALITIES) / (RESIDUAL_QUALITIES - _KEPT_QUALITIES)
+        return setting_of_detail(full_book, start + (1 - start) * along)
+    return setting_of_residuals(full_book, (quality - RESIDUAL_QUALITIES) / (100 - RESIDUAL_QUALITIES))
+
+
+def _detail_of_quality(quality: float) -> float:
+    return float(((quality - REDUCED_QUALITIES) / (100 - REDUCED_QUALITIES)) ** _DETAIL_POWER)
 
 
 def setting_of_detail(book: int, detail: float) -> Setting:
     """The setting with a share of all detail, 0 (nothing is split) to 1 (all indices are fine)."""
     split, fine = (float(x) for x in fractions_of_detail(torch.tensor(detail, dtype=torch.float64)))
     return Setting(book, split, fine)
+
+
+def setting_of_residuals(book: int, share: float) -> Setting:
+    """All indices fine, and residual indices in a share of the cells."""
+    return Setting(book, 1.0, 1.0, share)
 
 
 def setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Setting:
@@ -74,7 +103,7 @@ def setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Set
 
     Example:
         >>> setting_of_shares((0.5, 0.25, 0.25), 7)
-        Setting(book=7, split=0.5, fine=0.5)
+        Setting(book=7, split=0.5, fine=0.5, residual=0.0)
     """
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"granularity must be three shares of sum 1, none negative, got {shares}")
@@ -103,6 +132,8 @@ class Trials:
         rgb = picture.to(codec.device).expand(3, -1, -1)
         padded = F.pad(rgb[None], (0, -self._width % CELL, 0, -self._height % CELL), mode="replicate")
         image = padded.permute(0, 2, 3, 1).contiguous()
+        self._image = image
+        self._patches: PatchChoice | None = None
         self._scores = routing_scores(image)
         features = codec.model.encoder.features(image)
         self._coarse_features = features.coarse
@@ -114,20 +145,41 @@ class Trials:
         # How many trials a search takes is not known beforehand; the fraction only ever rises.
         self._notify(1 - 0.9 * 0.9**self._count, "encoding")
         self._count += 1
-        codec, device = self._codec, self._codec.device
+        grains, indexes = self._indexes(setting)
+        residuals = self._residuals(grains, indexes, setting.book, setting.residual)
+        header = self._header(grains, setting.book, residuals)
+        payload = self._codec.send(header, grains, indexes, residuals)
+        return self._codec.pack(payload, self._sections, header)
+
+    def _indexes(self, setting: Setting) -> tuple[GrainMap, GrainIndexes]:
+        device = self._codec.device
         fractions = (torch.tensor([share], device=device) for share in (setting.split, setting.fine))
         grains = route(self._scores, *fractions)
         book = torch.tensor([setting.book], device=device)
-        coarse = codec.model.books.choose(self._coarse_features, book).codes
+        coarse = self._codec.model.books.choose(self._coarse_features, book).codes
+        return grains, GrainIndexes(coarse, self._medium, self._fine)
+
+    def _residuals(
+        self, grains: GrainMap, indexes: GrainIndexes, book: int, share: float
+    ) -> Residuals | None:
+        """Residual indices in a share of the cells of a picture whose indices are all fine."""
+        if self._codec.residual_book is None or share == 0:
+            return None
+        if self._patches is None:
+            decoded = self._codec.model.synthesise(
+                indexes, grains, torch.tensor([book], device=self._codec.device)
+            )
+            self._patches = self._codec.residual_book.choose(self._image - decoded.clamp(0, 1))
+        residuals = self._patches.best(share)
+        return residuals if residuals.marked.any() else None
+
+    def _header(self, grains: GrainMap, book: int, residuals: Residuals | None) -> IndexHeader:
         levels = levels_of(grains.split[0].cpu().numpy(), grains.fine[0].cpu().numpy())
-        header = IndexHeader(
-            self._height, self._width, self._channels, setting.book, *levels, packets=self._packets
-        )
-        payload = codec.send(header, grains, GrainIndexes(coarse, self._medium, self._fine))
-        return codec.pack(payload, self._sections)
+        marks = 0 if residuals is None else residual_level(residuals.marked, grains)
+        return IndexHeader(self._height, self._width, self._channels, book, *levels, self._packets, marks)
 
     def within_bytes(self, limit: float) -> bytes:
-        """The largest stream of at most ``limit`` bytes: the largest book that fits, then splits.
+        """The largest stream of at most ``limit`` bytes: the largest book that fits, splits, residuals.
 
         Raises:
             ValueError: Even the smallest stream is larger.
@@ -144,9 +196,45 @@ class Trials:
                 f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(unsplit)}"
             )
 
-        def trial(step: int) -> bytes:
-            return unsplit if step == 0 else self.at(setting_of_detail(book, step / _DETAIL_STEPS))
+        finest = self.at(setting_of_detail(book, 1.0))
 
-        found = QualitySearch(trial, len, _DETAIL_STEPS).at_most(limit)
+        def detailed(step: int) -> bytes:
+            ends = {0: unsplit, _DETAIL_STEPS: finest}
+            return ends.get(step) or self.at(setting_of_detail(book, step / _DETAIL_STEPS))
+
+        if self._codec.residual_book is not None and len(finest) <= limit:
+            return self._beyond(finest, book, limit)
+        found = QualitySearch(detailed, len, _DETAIL_STEPS).at_most(limit)
         assert found is not None
         return found
+
+    @torch.inference_mode()
+    def _beyond(self, finest: bytes, book: int, limit: float) -> bytes:
+        """The stream of at most ``limit`` bytes with the most residual indices.
+
+        These need no network, and what is before them is the same in all trials: so they alone are coded in
+        the search, and whole streams only at its end.
+
+        Args:
+            finest: The stream with all indices fine and no residual ones, within the limit.
+            book: Number of the coarse indices' book.
+            limit: In bytes.
+        """
+
+        def estimate(step: int) -> int:
+            if step == 0:
+                return len(finest)
+            grains, indexes = self._indexes(setting_of_residuals(book, 1.0))
+            residuals = self._residuals(grains, indexes, book, step / _RESIDUAL_STEPS)
+            header = self._header(grains, book, residuals)
+            return len(finest) + self._codec.streams.residual_bytes(header, grains, residuals)
+
+        def numbered(step: int) -> tuple[int, int]:
+            return step, estimate(step)
+
+        found = QualitySearch(numbered, lambda result: result[1], _RESIDUAL_STEPS).at_most(limit)
+        for step in range(found[0] if found is not None else 0, 0, -1):
+            data = self.at(setting_of_residuals(book, step / _RESIDUAL_STEPS))
+            if len(data) <= limit:
+                return data
+        return finest

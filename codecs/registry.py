@@ -102,7 +102,10 @@ def weights_for(header: Header) -> str:
     """
     weights = _all_weights() if header.codec_id == CodecId.EXTENSION else shipped_weights()
     for name, path in weights.items():
-        if card_path(path).is_file() and read_card(path).fingerprint == header.fingerprint:
+        if not card_path(path).is_file():
+            continue
+        card = read_card(path)
+        if header.fingerprint in (card.fingerprint, card.extended_fingerprint):
             return name
     return header.codec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 FORMAT = "latentpress-weights-1"
 """Names the arithmetic as well: networks that compute otherwise from the same numbers need another format."""
+
+ADDITION = "addition."
+"""Begins the names of arrays that weights got later, and that streams made before do without."""
 
 _NUMPY_TYPES = {"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"}
 
@@ -38,12 +41,26 @@ class WeightFile:
     tensors: Mapping[str, NDArray[Any]]
 
     def fingerprint(self) -> bytes:
-        """First 8 bytes of the SHA-256 over format, family, configuration and every array."""
+        """First 8 bytes of the SHA-256 over format, family, configuration and every array but additions.
+
+        So it stays what it was when weights get an addition, and with it all streams that need none.
+        """
+        return self._digest(name for name in self.tensors if not name.startswith(ADDITION))
+
+    def extended_fingerprint(self) -> bytes:
+        """The same with additions, for streams that need them; equal if there are none."""
+        return self._digest(self.tensors)
+
+    def added(self) -> dict[str, NDArray[Any]]:
+        """The additions, by their names without the prefix."""
+        return {k.removeprefix(ADDITION): v for k, v in self.tensors.items() if k.startswith(ADDITION)}
+
+    def _digest(self, names: Iterable[str]) -> bytes:
         import numpy as np
 
         described = json.dumps([FORMAT, self.family, self.config], sort_keys=True)
         digest = hashlib.sha256(described.encode())
-        for name in sorted(self.tensors):
+        for name in sorted(names):
             array = np.ascontiguousarray(self.tensors[name])
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
             digest.update(f"{name}:{little.dtype.str}:{little.shape};".encode())

@@ -27,8 +27,8 @@ from latentpress.scripts.rate_distortion import find_pictures
 from latentpress.scripts.text_table import format_table
 from latentpress.train.metrics.perceptual import Measure, measures
 
-TARGETS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.4)
-SPLIT_QUALITIES = (30, 50, 80, 100)
+TARGETS = (0.03, 0.06, 0.12, 0.2, 0.3, 0.4, 0.5)
+SPLIT_QUALITIES = (30, 50, 80, 90, 100)
 """At which the parts of a stream are measured."""
 
 PACKETS = 20
@@ -58,8 +58,9 @@ class PictureResult(NamedTuple):
         lowest: Bits a pixel at quality 0.
         highest: At quality 100.
         achieved: Bits a pixel by the target; None where it is above the highest.
-        parts: Bits a pixel of the map, of the indices and of indices without a prior, by quality.
-        loss: Of packets.
+        parts: Bits a pixel of the map, of the indices and of indices without a prior, by quality; empty if
+            only rates were asked for.
+        loss: Of packets; None if only rates were asked for.
     """
 
     name: str
@@ -67,7 +68,7 @@ class PictureResult(NamedTuple):
     highest: float
     achieved: dict[str, float | None]
     parts: dict[str, tuple[float, float, float]]
-    loss: Loss
+    loss: Loss | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=positive_int, metavar="N", help="only the first N pictures")
     parser.add_argument(
         "--earlier", metavar="FILE", help="results of the same weights, of which all but losses is taken over"
+    )
+    parser.add_argument(
+        "--rates", action="store_true", help="only the range of rates and the targets, which is faster"
+    )
+    parser.add_argument(
+        "--targets", type=float, nargs="+", default=TARGETS, metavar="BPP", help="bits a pixel to ask for"
     )
     parser.add_argument("--device", default="cpu", help="where networks run (default: cpu)")
     args = parser.parse_args(argv)
@@ -113,13 +120,21 @@ def _check(args: argparse.Namespace) -> None:
         if path.stem in earlier:
             results.append(earlier[path.stem]._replace(loss=_loss(codec, wanted, path.stem, pixels)))
         else:
-            results.append(_result(codec, wanted, path.stem, pixels))
+            results.append(_result(codec, {} if args.rates else wanted, path.stem, pixels, args.targets))
         content: dict[str, object] = {"fingerprint": codec.fingerprint.hex(), "data": Path(args.data).name}
-        content["pictures"] = [result._asdict() | {"loss": result.loss._asdict()} for result in results]
+        content["pictures"] = [
+            result._asdict() | {"loss": None if result.loss is None else result.loss._asdict()}
+            for result in results
+        ]
         Path(args.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(f"{path.stem}: {results[-1].lowest:.4f} to {results[-1].highest:.4f} bpp", flush=True)
     print(f"\n{len(results)} pictures of {Path(args.data).name}, weights {codec.fingerprint.hex()}\n")
-    print("\n\n".join((rates_table(results), parts_table(results), loss_table(results))))
+    tables = [rates_table(results)]
+    if all(result.parts for result in results):
+        tables.append(parts_table(results))
+    if not args.rates:
+        tables.append(loss_table(results))
+    print("\n\n".join(tables))
 
 
 def _earlier(path: Path, codec: IndexCodec) -> dict[str, PictureResult]:
@@ -134,7 +149,14 @@ def _earlier(path: Path, codec: IndexCodec) -> dict[str, PictureResult]:
     return {found["name"]: PictureResult(**found) for found in content["pictures"]}
 
 
-def _result(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: torch.Tensor) -> PictureResult:
+def _result(
+    codec: IndexCodec,
+    wanted: dict[str, Measure],
+    name: str,
+    pixels: torch.Tensor,
+    targets: Sequence[float],
+) -> PictureResult:
+    """Everything about a picture; without measures, rates only."""
     area = pixels.shape[1] * pixels.shape[2]
 
     def bpp(data: bytes) -> float:
@@ -142,7 +164,7 @@ def _result(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: to
 
     highest = bpp(codec.compress(pixels, quality=100))
     parts = {}
-    for quality in SPLIT_QUALITIES:
+    for quality in SPLIT_QUALITIES if wanted else ():
         found = codec.index_bits(codec.compress(pixels, quality=quality))
         parts[str(quality)] = (found.map / area, found.indexes / area, found.raw_indexes / area)
     return PictureResult(
@@ -151,10 +173,10 @@ def _result(codec: IndexCodec, wanted: dict[str, Measure], name: str, pixels: to
         highest,
         {
             str(target): bpp(codec.compress(pixels, target_bpp=target)) if target <= highest else None
-            for target in TARGETS
+            for target in targets
         },
         parts,
-        _loss(codec, wanted, name, pixels),
+        _loss(codec, wanted, name, pixels) if wanted else None,
     )
 
 
@@ -203,7 +225,7 @@ def rates_table(results: Sequence[PictureResult]) -> str:
         ["quality 0", "", "", f"{fmean(lowest):.4f}", f"{max(lowest):.4f}"],
         ["quality 100", "", "", f"{fmean(highest):.4f}", f"{min(highest):.4f}"],
     ]
-    for target in map(str, TARGETS):
+    for target in results[0].achieved:
         met = [found for result in results if (found := result.achieved[target]) is not None]
         row = [f"target {target}", f"{len(met)} of {len(results)}", "-", "-", ""]
         if met:
@@ -227,14 +249,15 @@ def parts_table(results: Sequence[PictureResult]) -> str:
 def loss_table(results: Sequence[PictureResult]) -> str:
     """Means over the pictures with a fifth of the packets lost."""
     rows = []
-    whole = [result.loss.measures["whole"]["wasserstein"] for result in results]
+    losses = [result.loss for result in results if result.loss is not None]
+    whole = [loss.measures["whole"]["wasserstein"] for loss in losses]
     for key in ("whole", "repaired", "zeros"):
-        found = [result.loss.measures[key] for result in results]
+        found = [loss.measures[key] for loss in losses]
         distortions = [one["wasserstein"] for one in found]
         ratio = fmean(x / y for x, y in zip(distortions, whole, strict=True))
         psnr = fmean(one["psnr"] for one in found)
         rows.append([key, f"{psnr:.2f}", f"{fmean(distortions):.2f}", f"{ratio:.2f}"])
-    told = sum(result.loss.told for result in results)
+    told = sum(loss.told for loss in losses)
     head = (f"{LOST} of {PACKETS} packets lost", "PSNR", "Wasserstein distortion", "mean of ratios")
     return f"{format_table(head, rows, left=(0,))}\nlosses told exactly: {told} of {len(results)} pictures"
 

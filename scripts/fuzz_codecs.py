@@ -17,6 +17,7 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
+from latentpress.codecs.index_payload import describe as describe_index
 from latentpress.codecs.registry import available, load
 from latentpress.scripts.fuzz_symbols import hostile_symbols
 
@@ -106,7 +107,11 @@ def symbols_target(family: str, weights: str | None) -> Target:
 
 
 def _fingerprint(made: _Decoders, payload: bytes) -> bytes:
-    """Of the stream: field streams without networks have none."""
+    """Of the stream: field streams without networks have none, index streams with residuals another."""
+    if made.codec_id == CodecId.INDEX:
+        said = only(StreamError, partial(describe_index, payload, LIMITS)) or {}
+        if "residual_level" in said:
+            return bytes(made.codec.extended_fingerprint)
     without = made.codec_id == CodecId.FIELD and payload[:1] and payload[0] & 3 != 2
     return bytes(8) if without else bytes(made.codec.fingerprint)
 
@@ -141,7 +146,7 @@ def _index(weights: str) -> _Decoders:
         CodecId.INDEX,
         partial(codec.decompress, limits=LIMITS),
         (partial(codec.decompress, limits=LIMITS, repair=True),),
-        [*streams, codec.compress(_pictures()[0], quality=70, packets=5)],
+        [*streams, *(codec.compress(_pictures()[0], quality=q, packets=5) for q in (70, 95))],
     )
 
 

@@ -78,7 +78,8 @@ def refreshed(card: ModelCard, weights: str | Path, reports: Sequence[str | Path
         weights: The weight file.
         reports: JSON files of ``latentpress eval``.
     """
-    fingerprint = read_weight_file(weights).fingerprint().hex()
+    content = read_weight_file(weights)
+    fingerprint = content.fingerprint().hex()
     kept = card.measurements if card.fingerprint == fingerprint else ()
     return dataclasses.replace(
         card,
@@ -86,6 +87,7 @@ def refreshed(card: ModelCard, weights: str | Path, reports: Sequence[str | Path
         fingerprint=fingerprint,
         bytes=Path(weights).stat().st_size,
         measurements=measurements(reports, fingerprint) if reports else kept,
+        extended_fingerprint=content.extended_fingerprint().hex() if content.added() else None,
     )
 
 

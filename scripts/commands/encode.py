@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=1,
         metavar="N",
-        help="divide each file into N packets that can be decoded without each other (codec index)",
+        help="divide each file into N packets, some of which may get lost (codec index)",
     )
     parser.add_argument(
         "--effort",

@@ -204,6 +204,28 @@ def tiny_index_codec(tiny_index_weights):
 
 
 @pytest.fixture(scope="session")
+def tiny_residual_weights(tiny_index_weights):
+    """The same with 16 patches of noise."""
+    import torch
+
+    from latentpress.codecs.index_residual import CLASSES, PATCH, ResidualBook
+    from latentpress.train.index_residual import tables_of_counts, with_residual_book
+
+    patches = 0.15 * torch.randn((16, PATCH), generator=torch.Generator().manual_seed(3))
+    patches[0] = 0
+    patches = patches.half()[patches.square().sum(dim=1).argsort()]
+    counts = np.random.default_rng(3).integers(1, 4000, (CLASSES, 16)).astype(np.float64)
+    return with_residual_book(tiny_index_weights, ResidualBook(patches, tables_of_counts(counts)))
+
+
+@pytest.fixture(scope="session")
+def tiny_residual_codec(tiny_residual_weights):
+    from latentpress.codecs.index import IndexCodec
+
+    return IndexCodec(tiny_residual_weights)
+
+
+@pytest.fixture(scope="session")
 def field_codec() -> Any:
     """A tiny field codec of two ratios for waves, see ``field_weights.py``; made once, it takes a while."""
     from latentpress.codecs.field import FieldCodec

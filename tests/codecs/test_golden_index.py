@@ -13,20 +13,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentpress.codecs.bitstream import Limits, SymbolDecoder, TableSet, crc32c, read_container
+from latentpress.codecs.bitstream import (
+    CorruptStream,
+    Limits,
+    SymbolDecoder,
+    TableSet,
+    crc32c,
+    read_container,
+)
 from latentpress.codecs.index import IndexCodec
-from latentpress.codecs.index_payload import Body, read_payload
+from latentpress.codecs.index_payload import Body, read_payload, split_packets
 from latentpress.codecs.registry import inspect, load, read_metadata
 from latentpress.codecs.weights import WeightFile, read_weight_file
 
 FOLDER = Path(__file__).parents[1] / "golden" / "v1"
 EXPECTED = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
-STREAMS = EXPECTED["streams"]
+RESIDUAL = json.loads((FOLDER / "index_residual.json").read_text(encoding="utf-8"))
+BASE = json.loads((FOLDER / "index_base.json").read_text(encoding="utf-8"))
+STREAMS = EXPECTED["streams"] | RESIDUAL["streams"] | BASE["streams"]
 LIMIT = 2**20 - 1
 TOTAL = 2**24
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 
 names = pytest.mark.parametrize("name", STREAMS)
+old_names = pytest.mark.parametrize("name", EXPECTED["streams"])
+
+
+def fingerprint(name: str) -> str:
+    return (RESIDUAL["extended_fingerprint"], EXPECTED["fingerprint"])["marked_sha256" not in STREAMS[name]]
 
 
 def stream(name: str) -> bytes:
@@ -35,11 +49,17 @@ def stream(name: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def weights() -> WeightFile:
-    return read_weight_file(FOLDER / "index_tiny.safetensors")
+    return read_weight_file(FOLDER / "index_tiny_residual.safetensors")
 
 
 @pytest.fixture(scope="module")
 def codec() -> IndexCodec:
+    """With the addition of patches, which streams of all kinds decode with."""
+    return load(FOLDER / "index_tiny_residual.safetensors")
+
+
+@pytest.fixture(scope="module")
+def old_codec() -> IndexCodec:
     return load(FOLDER / "index_tiny.safetensors")
 
 
@@ -73,6 +93,9 @@ class SecondDecoder:
         self.config = weights.config
         arrays = {k.removeprefix("tables."): v for k, v in self.weights.items() if k.startswith("tables.")}
         self.tables = TableSet.from_arrays(arrays)
+        added = "addition.residual.tables."
+        arrays = {k.removeprefix(added): v for k, v in self.weights.items() if k.startswith(added)}
+        self.residual_tables = TableSet.from_arrays(arrays)
         # Size, first group and number of groups of every book.
         self.books, group = [], 0
         for power in range(3, self.config["codes"].bit_length()):
@@ -183,6 +206,25 @@ class SecondDecoder:
             known |= now
         return found
 
+    def residual(self, now: np.ndarray) -> None:
+        """Residual indices of the positions of a batch."""
+        codes = int(self.residual_tables.lengths[0]) - 1
+        height, width = now.shape
+        classes = []
+        for i, j in zip(*np.nonzero(now), strict=True):
+            seen = total = 0
+            for a in (-1, 0, 1):
+                for b in (-1, 0, 1):
+                    inside = 0 <= i + a < height and 0 <= j + b < width
+                    if (a, b) != (0, 0) and inside and self.residuals[i + a, j + b] >= 0:
+                        weight = 2 if 0 in (a, b) else 1
+                        seen += weight
+                        total += weight * int(self.residuals[i + a, j + b])
+            classes.append(1 + 7 * total // (codes * seen) if seen else 0)
+        if classes:
+            found = self.coder.get(np.array(classes, np.int64), self.residual_tables)
+            self.residuals[now] = self.note(found)
+
     def start(self, body: Body, with_map: bool) -> None:
         header = body.header
         self.book, self.coder, self.noted = header.book, SymbolDecoder(body.words), []
@@ -190,6 +232,9 @@ class SecondDecoder:
             shape = (-(-header.height // 16), -(-header.width // 16))
             self.split = self.bits(0, header.split_level, np.ones(shape, bool))
             self.fine = self.bits(512, header.fine_level, repeated(self.split, 2))
+            fine = self.fine
+            able = fine[::2, ::2] & fine[::2, 1::2] & fine[1::2, ::2] & fine[1::2, 1::2]
+            self.marked = self.bits(0, header.residual_level, able)
         medium = repeated(self.split, 2) & ~self.fine
         self.masks = (~self.split, medium, repeated(self.fine, 2))
 
@@ -197,33 +242,60 @@ class SecondDecoder:
         self.coder.finish()
         assert crc32c(*self.noted) == body.checksum
 
+    def decode_grain(self, grain: int, index: np.ndarray, above: np.ndarray | None) -> np.ndarray:
+        """The indices of one granularity in one piece, filled in; returns their features."""
+        mask = self.masks[grain]
+        step = self.steps(mask)
+        for number in range(6):
+            now = mask & (step == number)
+            index[now] = self.symbols(grain, self.features(grain, index, above)[now])
+        return self.features(grain, index, above)
+
+    @staticmethod
+    def steps(mask: np.ndarray) -> np.ndarray:
+        rank = np.tile(BAYER, (-(-mask.shape[0] // 4), -(-mask.shape[1] // 4)))
+        return np.searchsorted((0, 1, 2, 4, 8, 12), rank[: mask.shape[0], : mask.shape[1]], "right") - 1
+
     def decode(self, bodies: list[Body]) -> list[np.ndarray]:
-        self.start(bodies[0], True)
+        based = bodies[0].header.base_bytes
+        if based:
+            # With no packet lost, the first shares are the base.
+            shares = b"".join(body.share for body in bodies[: (len(bodies) + 1) // 2])[:based]
+            base = Body(bodies[0].header, int.from_bytes(shares[:4], "little"), shares[4:])
+            self.start(base, True)
+        else:
+            self.start(bodies[0], True)
         indexes = [np.full(mask.shape, -1, np.int64) for mask in self.masks]
+        self.residuals = np.full(self.masks[2].shape, -1, np.int64)
         if len(bodies) == 1:
             above = None
-            for grain, (index, mask) in enumerate(zip(indexes, self.masks, strict=True)):
-                rank = np.tile(BAYER, (-(-mask.shape[0] // 4), -(-mask.shape[1] // 4)))
-                step = (
-                    np.searchsorted((0, 1, 2, 4, 8, 12), rank[: mask.shape[0], : mask.shape[1]], "right") - 1
-                )
-                for number in range(6):
-                    now = mask & (step == number)
-                    index[now] = self.symbols(grain, self.features(grain, index, above)[now])
-                above = self.features(grain, index, above)
+            for grain, index in enumerate(indexes):
+                above = self.decode_grain(grain, index, above)
+            for number in range(6):
+                self.residual(repeated(self.marked, 4) & (self.steps(self.masks[2]) == number))
             self.finish(bodies[0])
             return indexes
         features, above = [], None
+        if based:
+            self.decode_grain(0, indexes[0], None)
+            self.finish(base)
         for grain, index in enumerate(indexes):
             above = self.features(grain, index, above)
             features.append(above)
         for number, body in enumerate(bodies):
-            self.start(body, number <= len(bodies) // 5)
+            self.start(body, not based and number <= len(bodies) // 5)
             for grain, (index, mask) in enumerate(zip(indexes, self.masks, strict=True)):
+                if based and grain == 0:
+                    continue
                 rows, columns = np.indices(mask.shape)
                 place = (rows * 49471 + columns * 37345 + grain * 20729) % 65536
                 now = mask & (place * len(bodies) // 65536 == number)
                 index[now] = self.symbols(grain, features[grain][now])
+            rows, columns = np.indices(self.masks[2].shape)
+            place = (rows * 49471 + columns * 37345 + 2 * 20729) % 65536
+            known, self.residuals = self.residuals, np.full(self.masks[2].shape, -1, np.int64)
+            self.residual(repeated(self.marked, 4) & (place * len(bodies) // 65536 == number))
+            self.residuals = np.maximum(known, self.residuals)
             self.finish(body)
         return indexes
 
@@ -232,8 +304,11 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(array).astype("<i4").tobytes()).hexdigest()
 
 
-def test_weights_are_unchanged(codec) -> None:
-    assert codec.fingerprint.hex() == EXPECTED["fingerprint"]
+def test_weights_are_unchanged(codec, old_codec) -> None:
+    for found in (codec, old_codec):
+        assert found.fingerprint.hex() == EXPECTED["fingerprint"] == RESIDUAL["fingerprint"]
+    assert old_codec.extended_fingerprint == old_codec.fingerprint
+    assert codec.extended_fingerprint.hex() == RESIDUAL["extended_fingerprint"]
 
 
 @names
@@ -248,18 +323,32 @@ def test_symbols(codec, name) -> None:
     assert digest(found.grains.split[0]) == expected["split_sha256"]
     assert digest(found.grains.fine[0]) == expected["fine_sha256"]
     assert [digest(index[0]) for index in found.indexes] == expected["indexes_sha256"]
+    if "marked_sha256" not in expected:
+        assert found.residuals is None
+    else:
+        assert digest(found.residuals.marked) == expected["marked_sha256"]
+        assert digest(found.residuals.indexes) == expected["residuals_sha256"]
+
+
+@old_names
+def test_symbols_without_the_addition(old_codec, name) -> None:
+    found = old_codec._receive(stream(name), Limits())
+    assert [digest(index[0]) for index in found.indexes] == STREAMS[name]["indexes_sha256"]
 
 
 @names
 def test_second_decoder(weights, name) -> None:
-    fingerprint = bytes.fromhex(EXPECTED["fingerprint"])
-    bodies = read_payload(read_container(stream(name)).payload, fingerprint, Limits())
+    model = bytes.fromhex(fingerprint(name))
+    bodies = read_payload(read_container(stream(name)).payload, model, Limits())
     decoder = SecondDecoder(weights)
     indexes = decoder.decode(bodies)
     expected = STREAMS[name]
     assert digest(decoder.split) == expected["split_sha256"]
     assert digest(decoder.fine) == expected["fine_sha256"]
     assert [digest(index) for index in indexes] == expected["indexes_sha256"]
+    if "marked_sha256" in expected:
+        assert digest(decoder.marked) == expected["marked_sha256"]
+        assert digest(decoder.residuals) == expected["residuals_sha256"]
 
 
 @names
@@ -271,10 +360,22 @@ def test_pictures(codec, name) -> None:
     assert np.abs(decoded.numpy().astype(int) - expected.astype(int)).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["rgb_80x112_q70_packets", "rgb_80x112_q96_residual_packets"])
+@pytest.mark.parametrize("lost", [0, 3])
+def test_packets_without_a_base_are_repaired(codec, name, lost) -> None:
+    """As they were made once: a map in the first two packets, coarse indices in all of them."""
+    packets = split_packets(stream(name))
+    found = codec.decompress(b"".join(packets[:lost] + packets[lost + 1 :]), repair=True)
+    assert found.report.lost_packets == (lost,)
+    assert found.picture.shape == (3, 80, 112)
+    with pytest.raises(CorruptStream, match="map"):
+        codec.decompress(b"".join(packets[2:]), repair=True)
+
+
 @names
 def test_header_and_metadata(name) -> None:
     header = inspect(stream(name))
-    assert header.fingerprint == EXPECTED["fingerprint"]
+    assert header.fingerprint == fingerprint(name)
     for key in ("height", "width", "channels", "packets"):
         assert header.parameters[key] == STREAMS[name][key]
     found = read_metadata(stream(name))

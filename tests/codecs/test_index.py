@@ -19,8 +19,8 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.image import ImageCodec
-from latentpress.codecs.index import IndexCodec, map_copies
-from latentpress.codecs.index_payload import read_body, split_packets
+from latentpress.codecs.index import IndexCodec
+from latentpress.codecs.index_payload import needed_packets, read_body, split_packets
 from latentpress.codecs.index_repair import RepairedPicture
 from latentpress.codecs.index_trials import setting_of_quality
 from latentpress.codecs.registry import inspect, read_metadata
@@ -205,16 +205,25 @@ def test_a_fifth_of_any_packets_may_be_lost(codec, picture) -> None:
     for count in (5, 7, 10, 15):
         packets = split_packets(codec.compress(x, quality=60, packets=count))
         assert len(packets) == count
-        assert map_copies(count) > count // 5
-        # The worst case: those that carry the map first.
+        assert needed_packets(count) <= count - count // 5
         for lost in (set(range(count // 5)), set(random.choice(count, count // 5, replace=False).tolist())):
             left = b"".join(packet for n, packet in enumerate(packets) if n not in lost)
             assert codec.decompress(left, repair=True).report.lost_packets == tuple(sorted(lost))
 
 
+def test_any_half_of_the_packets_shows_the_whole_picture(codec, packed) -> None:
+    """Coarse indices, which whole cells depend on, are not lost before more than half of the packets are."""
+    packets = split_packets(packed)
+    for kept in ((0, 1, 2), (3, 4, 5), (5, 0, 3)):
+        left = b"".join(packets[number] for number in kept)
+        found = codec._receive_remains(left, Limits())
+        assert not ((found.indexes.coarse == -1) & found.grains.coarse_mask()).any()
+        assert codec.decompress(left, repair=True).report.lost_packets == tuple(sorted({*range(6)} - {*kept}))
+
+
 def test_without_a_map_there_is_nothing_to_repair(codec, packed) -> None:
-    with pytest.raises(CorruptStream, match="map"):
-        codec.decompress(b"".join(split_packets(packed)[map_copies(6) :]), repair=True)
+    with pytest.raises(CorruptStream, match="map needs 3 of 6"):
+        codec.decompress(b"".join(split_packets(packed)[4:]), repair=True)
     with pytest.raises(StreamError):
         codec.decompress(b"\xb5" * 100, repair=True)
     with pytest.raises(StreamError):

@@ -18,6 +18,7 @@ from latentpress.codecs.bitstream import (
     TruncatedStream,
     write_container,
 )
+from latentpress.codecs.erasure_code import share_bytes
 from latentpress.codecs.index_payload import (
     MARKER,
     Body,
@@ -25,6 +26,7 @@ from latentpress.codecs.index_payload import (
     Packet,
     describe,
     find_packets,
+    needed_packets,
     read_body,
     read_payload,
     split_packets,
@@ -36,8 +38,15 @@ FINGERPRINT = b"fingerpr"
 HEADER = IndexHeader(512, 768, 3, 7, 5, 3, 4)
 
 headers = st.builds(
-    lambda height, width, channels, book, levels, packets: IndexHeader(
-        height, width, channels, book, *levels, packets
+    lambda height, width, channels, book, levels, packets, residual, base: IndexHeader(
+        height,
+        width,
+        channels,
+        book,
+        *levels,
+        packets,
+        residual if levels[1] else 0,
+        base if packets > 1 else 0,
     ),
     st.integers(1, 10_000),
     st.integers(1, 10_000),
@@ -45,12 +54,20 @@ headers = st.builds(
     st.integers(0, 7),
     st.tuples(st.integers(1, 15), st.integers(0, 15)) | st.just((0, 0)),
     st.integers(1, 255),
+    st.integers(0, 15),
+    st.integers(0, 300),
 )
 
 
 def bodies(count: int = 4) -> list[Body]:
     header = dataclasses.replace(HEADER, packets=count)
     return [Body(header, number, bytes([number]) * (4 + 4 * number)) for number in range(count)]
+
+
+def share_of(header: IndexHeader) -> bytes:
+    return bytes(n % 256 for n in range(300))[
+        : share_bytes(header.base_bytes, needed_packets(header.packets))
+    ]
 
 
 def payload(parts: list[Body]) -> bytes:
@@ -60,25 +77,52 @@ def payload(parts: list[Body]) -> bytes:
 
 @given(headers, st.integers(0, 2**32 - 1), st.binary(max_size=20))
 def test_bodies_round_trip(header, checksum, words) -> None:
-    body = Body(header, checksum, words)
+    body = Body(header, checksum, words, share_of(header))
     assert read_body(body.to_bytes(), LIMITS) == body
     assert body.to_bytes()[0] != MARKER
 
 
 @given(headers)
 def test_cut_bodies(header) -> None:
-    data = Body(header, 1, b"").to_bytes()
+    data = Body(header, 1, b"", share_of(header)).to_bytes()
     for end in range(len(data)):
         with pytest.raises(TruncatedStream):
             read_body(data[:end], LIMITS)
 
 
 @pytest.mark.parametrize(
-    "change", [{"height": 0}, {"width": 0}, {"split_level": 0, "fine_level": 1}, {"packets": 256}]
+    "change",
+    [
+        {"height": 0},
+        {"width": 0},
+        {"split_level": 0, "fine_level": 1},
+        {"packets": 256},
+        {"residual_level": 16},
+        {"fine_level": 0, "residual_level": 3},
+    ],
 )
 def test_impossible_headers(change) -> None:
     with pytest.raises(CorruptStream):
         read_body(Body(dataclasses.replace(HEADER, **change), 0, b"").to_bytes(), LIMITS)
+
+
+def test_a_residual_level_of_zero_is_not_written() -> None:
+    data = bytearray(Body(dataclasses.replace(HEADER, residual_level=3), 0, b"").to_bytes())
+    assert len(data) == len(Body(HEADER, 0, b"").to_bytes()) + 1
+    data[data.index(3, 5)] = 0
+    with pytest.raises(CorruptStream):
+        read_body(bytes(data), LIMITS)
+
+
+def test_impossible_bases() -> None:
+    """Those of an undivided body, and empty ones."""
+    data = bytearray(Body(dataclasses.replace(HEADER, base_bytes=1), 0, b"", b"s").to_bytes())
+    place = data.index(b"\x01s")
+    with pytest.raises(CorruptStream, match="empty"):
+        read_body(bytes(data[:place] + b"\0" + data[place + 1 :]), LIMITS)
+    data[0] &= ~0x10
+    with pytest.raises(CorruptStream, match="begin"):
+        read_body(bytes(data), LIMITS)
 
 
 def test_limits() -> None:
@@ -148,6 +192,8 @@ def test_description() -> None:
     assert describe(payload(bodies()), LIMITS) == {**expected, "packets": 4}
     single = Body(dataclasses.replace(HEADER, packets=1), 7, b"word").to_bytes()
     assert describe(single, LIMITS) == {**expected, "packets": 1}
+    residual = Body(dataclasses.replace(HEADER, packets=1, residual_level=4), 7, b"word").to_bytes()
+    assert describe(residual, LIMITS) == {**expected, "packets": 1, "residual_level": 4}
 
 
 def test_no_torch() -> None:

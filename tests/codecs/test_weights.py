@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.registry import load
-from latentpress.codecs.weights import FORMAT, WeightFile, read_weight_file, shipped_weights
+from latentpress.codecs.weights import ADDITION, FORMAT, WeightFile, read_weight_file, shipped_weights
 
 
 @pytest.fixture
@@ -86,6 +86,19 @@ def test_every_tensor_of_a_codec_counts(tiny_weights):
         altered.reshape(-1)[-1] += 1
         weights = WeightFile("image", tiny_weights.config, {**tiny_weights.tensors, name: altered})
         assert weights.fingerprint() != before, name
+
+
+def test_additions_leave_the_fingerprint_and_have_one_of_their_own(small):
+    assert small.extended_fingerprint() == small.fingerprint()
+    assert small.added() == {}
+    more = {f"{ADDITION}patches": np.arange(3, dtype=np.int8)}
+    extended = WeightFile(small.family, small.config, {**small.tensors, **more})
+    assert extended.fingerprint() == small.fingerprint()
+    assert extended.extended_fingerprint() != small.fingerprint()
+    assert extended.added()["patches"].tolist() == [0, 1, 2]
+    more = {f"{ADDITION}patches": np.array([0, 7, 2], np.int8)}
+    other = WeightFile(small.family, small.config, {**small.tensors, **more})
+    assert other.extended_fingerprint() != extended.extended_fingerprint()
 
 
 def test_codec_survives_the_file(tiny_weights, tiny_codec, picture, tmp_path):

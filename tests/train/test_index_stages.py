@@ -22,6 +22,7 @@ from latentpress.train.fit_grain_tables import fit_grain_tables, pictures_below
 from latentpress.train.index_adversarial import IndexAdversarialTraining
 from latentpress.train.index_books import random_books
 from latentpress.train.index_checkpoint import load_network
+from latentpress.train.index_residual import main as add_residuals
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "index"
 STAGES = ("index-1-autoencoder", "index-2-adversarial", "index-3-books", "index-4-prior")
@@ -151,6 +152,15 @@ def test_export_writes_weights_and_card(checkpoints, photographs, tmp_path, caps
     data = codec.compress(picture)
     assert codec.decompress(data).shape == picture.shape
     assert weights_for(inspect(data)) == "index"
+    # An addition later on: the fingerprint stays, and what was made decodes.
+    add_residuals(["--weights", str(out), "--photographs", str(photographs), "--codes", "8", "--most", "2"])
+    extended = load(out)
+    assert read_card(out).fingerprint == card.fingerprint == extended.fingerprint.hex()
+    assert read_card(out).extended_fingerprint == extended.extended_fingerprint.hex() != card.fingerprint
+    assert torch.equal(extended.decompress(data), codec.decompress(data))
+    finest = [extended.decompress(extended.compress(picture, quality=q)).float() for q in (90, 100)]
+    errors = [float((picture - found).square().mean()) for found in finest]
+    assert errors[1] < errors[0]
 
 
 def test_fitted_tables_are_cheaper_than_guessed_ones(photographs) -> None:
