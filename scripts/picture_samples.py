@@ -48,7 +48,9 @@ class Sample:
 def profile() -> bytes:
     """A colour profile, the same bytes whenever it is made."""
     made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    made[_PROFILE_DATE] = struct.pack(">6H", 2020, 2, 2, 20, 20, 20)  # Little CMS writes the second of making it
+    made[_PROFILE_DATE] = struct.pack(
+        ">6H", 2020, 2, 2, 20, 20, 20
+    )  # Little CMS writes the second of making it
     return bytes(made)
 
 
