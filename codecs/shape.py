@@ -37,9 +37,10 @@ from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.quality import QUALITY_MAX
 from latentpress.models.shape.bridge import CodeQuality
-from latentpress.models.shape.extraction import ExtractedMesh, extract_mesh, in_parts
+from latentpress.models.shape.extraction import ExtractedMesh, grid_values, in_parts, surface_of
 from latentpress.models.shape.generator import ShapeField
 from latentpress.models.shape.radiance import RadianceField
+from latentpress.models.shape.smoothing import SMOOTHINGS
 from latentpress.models.shape.system import ShapeSystem
 
 if TYPE_CHECKING:
@@ -180,13 +181,14 @@ class ShapeCodec(Codec):
         source = best_reading(self, source, encoded)
         encoding = ShapeEncoding(self, source, effort, colour_quality, notify)
         trial = encoding.within_error(value) if name == "max_error" else encoded(encoding)
-        data = self.pack(trial)
         notify(0.95, "measuring")
+        trial, chamfer = encoding.smoothed(trial)
+        data = self.pack(trial)
         header = trial.header
         step = TENTHS_PER_CODE / 10
         report = Report(
             bytes=len(data),
-            chamfer=self.measure(source, trial.code, header),
+            chamfer=chamfer,
             quality=header.geometry_quality * step,
             colour_quality=None if header.colour_quality is None else header.colour_quality * step,
             steps=encoding.steps_done,
@@ -269,7 +271,7 @@ class ShapeCodec(Codec):
         if as_ == "field":
             notify(1.0, "done")
             return RadianceField(self.system.generator, field, header.pose.scale, header.pose.centre)
-        mesh = self.mesh_of(field, resolution)
+        mesh = self.mesh_of(field, resolution, header.smoothing)
         limits.check_vertices(len(mesh.vertices))
         limits.check_faces(len(mesh.faces))
         notify(0.9, "colouring")
@@ -323,19 +325,31 @@ class ShapeCodec(Codec):
         field: ShapeField = self.system.generator(geometry, colour)
         return field
 
-    def mesh_of(self, field: ShapeField, resolution: int) -> ExtractedMesh:
-        """The surface of a field as a mesh in the cube."""
-        return extract_mesh(
+    def mesh_of(self, field: ShapeField, resolution: int, smoothing: int = 0) -> ExtractedMesh:
+        """The surface of a field as a mesh in the cube, after one of :data:`SMOOTHINGS`."""
+        return surface_of(self._distances(field, resolution), SMOOTHINGS[smoothing])
+
+    def measure(self, source: ShapeSource, code: DecodedCode, header: ShapeHeader) -> list[float]:
+        """Chamfer distances between a shape and what its code decodes to, longest side 2.
+
+        Returns:
+            One for each of :data:`SMOOTHINGS`; infinite where nothing is left.
+        """
+        distances = self._distances(self.field_of(code, header), _MEASURED_RESOLUTION)
+        found = []
+        for smoothing in SMOOTHINGS:
+            mesh = surface_of(distances, smoothing)
+            if len(mesh.faces):
+                decoded, _ = sample_triangles(mesh.vertices, mesh.faces, _MEASURED_POINTS)
+                found.append(chamfer_distance(source.reference, decoded))
+            else:
+                found.append(math.inf)
+        return found
+
+    def _distances(self, field: ShapeField, resolution: int) -> Tensor:
+        return grid_values(
             lambda points: self.system.generator.signed_distance(field, points), resolution, self.device
         )
-
-    def measure(self, source: ShapeSource, code: DecodedCode, header: ShapeHeader) -> float:
-        """Chamfer distance between a shape and what its code decodes to, longest side 2."""
-        mesh = self.mesh_of(self.field_of(code, header), _MEASURED_RESOLUTION)
-        if not len(mesh.faces):
-            return math.inf
-        decoded, _ = sample_triangles(mesh.vertices, mesh.faces, _MEASURED_POINTS)
-        return chamfer_distance(source.reference, decoded)
 
     def quality_of(self, header: ShapeHeader) -> CodeQuality:
         """Qualities of a header, ``(1,)`` each, on the codec's device."""
@@ -379,8 +393,7 @@ class ShapeCodec(Codec):
             colour = code.colour * bridge.colour_gain(quality.colour)[:, None]
         geometry = code.geometry * bridge.geometry_gain(quality.geometry)[:, None]
         coded: CodedShape = self._coder.encode(geometry, colour, plan)
-        header = replace(header, checksum=coded.checksum)
-        return ShapeTrial(header.to_bytes() + coded.data, coded.code, header)
+        return ShapeTrial(coded.data, coded.code, replace(header, checksum=coded.checksum))
 
     def pack(self, trial: ShapeTrial) -> bytes:
         """The stream of an encoding."""

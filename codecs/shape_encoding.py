@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,25 +17,42 @@ from latentpress.codecs.shape_payload import QUALITY_CODES, ShapeHeader, quality
 from latentpress.codecs.shape_photometric import seen_rays
 from latentpress.codecs.shape_refine import STEPS_PER_EFFORT, Refinement, RefinementTarget, float_bridge
 from latentpress.codecs.shape_source import ShapeSource
+from latentpress.models.shape.bridge import CodeQuality
 
 if TYPE_CHECKING:
     from latentpress.codecs.shape import ShapeCodec
 
 _QUERIES = 8192
 
+_PREFERRED = (1, 2, 3)
+"""Low-passes that are held against the best, in this order: those that keep silhouettes come first."""
+
+_NEAR_ENOUGH = 1.01
+
+_SHARES = (0.4, 0.2, 0.2, 0.2)
+"""Parts of the refinement between which the quality is searched again."""
+
+_USED_UP = 0.95
+_CHEAPER = 0.4
+
 
 class ShapeTrial(NamedTuple):
     """One encoding of the search for a rate.
 
     Attributes:
-        payload: Of the stream.
+        symbols: Coded.
         code: As the decoder will have it.
         header: Of the payload.
     """
 
-    payload: bytes
+    symbols: bytes
     code: DecodedCode
     header: ShapeHeader
+
+    @property
+    def payload(self) -> bytes:
+        """The payload of the stream."""
+        return self.header.to_bytes() + self.symbols
 
 
 class ShapeEncoding:
@@ -65,6 +83,7 @@ class ShapeEncoding:
         self._notify = notify
         self._budget = effort * STEPS_PER_EFFORT
         self._refinement: Refinement | None = None
+        self._price_factor = 1.0
         self.steps_done = 0
         notify(0.05, "encoding")
         self._code = codec.free_code(source)
@@ -78,13 +97,17 @@ class ShapeEncoding:
     def within_bytes(self, limit: int) -> ShapeTrial:
         """The best shape whose stream has at most so many bytes.
 
-        Refinement changes how many bytes a quality takes, so half of it goes to the quality that the first
-        search finds, and a quarter each to those that two further searches find.
+        Refinement changes how many bytes a quality takes, so it is done in parts, each at the quality that
+        the search after the one before finds. Where not even the highest quality uses the bytes up, bits
+        get cheaper for the next part.
         """
         trial = self._largest(limit)
-        for share in (0.5, 0.25, 0.25):
+        for share in _SHARES:
             if not self._budget:
                 break
+            highest = trial.header.geometry_quality == QUALITY_CODES
+            if highest and len(self._codec.pack(trial)) < _USED_UP * limit:
+                self._price_factor *= _CHEAPER
             self._refine(trial.header, round(share * self._budget))
             trial = self._largest(limit)
         return trial
@@ -93,8 +116,7 @@ class ShapeEncoding:
         """The smallest stream whose Chamfer distance is at most the limit."""
 
         def error(code: int) -> tuple[ShapeTrial, float]:
-            trial = self._trial(self._header(code))
-            return trial, self._codec.measure(self._source, trial.code, trial.header)
+            return self.smoothed(self._trial(self._header(code)))
 
         self._refine(self._header(QUALITY_CODES * 3 // 4), self._budget)
         best, reached = error(QUALITY_CODES)
@@ -112,6 +134,17 @@ class ShapeEncoding:
             else:
                 low = middle
         return best
+
+    def smoothed(self, trial: ShapeTrial) -> tuple[ShapeTrial, float]:
+        """The same symbols with the low-pass that suits the shape, and its Chamfer distance.
+
+        A low-pass makes normals far better even where it leaves distances as they are, so the first that is
+        near enough to the best is taken, and none of them only where all do harm.
+        """
+        errors = self._codec.measure(self._source, trial.code, trial.header)
+        enough = _NEAR_ENOUGH * min(errors)
+        chosen = next((k for k in _PREFERRED if errors[k] <= enough), 0)
+        return trial._replace(header=replace(trial.header, smoothing=chosen)), errors[chosen]
 
     def _header(self, code: int, dropped: int = 0) -> ShapeHeader:
         bridge, painted = self._codec.system.bridge, self._code.colour is not None
@@ -173,7 +206,12 @@ class ShapeEncoding:
         rays = None if source.images is None else seen_rays(source.images, source.pose).to(device)
         target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour, rays)
         bridge = float_bridge(self._codec.system.bridge)
-        return Refinement(bridge, self._codec.system.generator, target, self._codec.prices)
+
+        def prices(quality: CodeQuality) -> tuple[float, float]:
+            geometry, paint = self._codec.prices(quality)
+            return geometry * self._price_factor, paint * self._price_factor
+
+        return Refinement(bridge, self._codec.system.generator, target, prices)
 
 
 def best_reading(
@@ -192,7 +230,7 @@ def best_reading(
 
     def error(reading: ShapeSource) -> float:
         trial = encode(ShapeEncoding(codec, reading, 0, None, no_progress))
-        return codec.measure(reading, trial.code, trial.header)
+        return min(codec.measure(reading, trial.code, trial.header))
 
     return min(readings, key=error)
 

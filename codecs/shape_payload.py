@@ -32,7 +32,9 @@ _KIND_MASK = 3
 _COLOUR = 4
 _POSE = 8
 _UNIT = 16
-_KNOWN_FLAGS = 31
+_SMOOTHING_SHIFT = 5
+_SMOOTHING_MASK = 3
+_KNOWN_FLAGS = 127
 
 _SCALE_STEPS = 512
 _SCALE_OFFSET = 32768
@@ -107,6 +109,7 @@ class ShapeHeader:
         pose: Position and scale.
         unit: Of the coordinates, one of :data:`UNITS`, or None.
         checksum: Low 16 bits of the CRC32C of the coded symbols.
+        smoothing: Number of the low-pass that its meshes go through, 0 to 3.
     """
 
     kind: str
@@ -117,6 +120,7 @@ class ShapeHeader:
     pose: Pose
     unit: str | None
     checksum: int
+    smoothing: int = 0
 
     def to_bytes(self) -> bytes:
         """The header's bytes, 5 to 30, usually 12.
@@ -128,7 +132,7 @@ class ShapeHeader:
         has_pose = self.pose != Pose()
         flags = KINDS.index(self.kind)
         flags |= _COLOUR * (self.colour_quality is not None) | _POSE * has_pose
-        flags |= _UNIT * (self.unit is not None)
+        flags |= _UNIT * (self.unit is not None) | self.smoothing << _SMOOTHING_SHIFT
         parts = [bytes([flags, self.geometry_quality, self.geometry_groups | self.colour_groups << 4])]
         if self.colour_quality is not None:
             parts.append(bytes([self.colour_quality]))
@@ -227,6 +231,7 @@ def read_shape_header(payload: bytes) -> tuple[ShapeHeader, int]:
         pose,
         unit,
         checksum,
+        flags >> _SMOOTHING_SHIFT & _SMOOTHING_MASK,
     )
     return header, reader.offset
 

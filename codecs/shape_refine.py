@@ -195,7 +195,8 @@ class Refinement:
         if colour_bits is not None and self.target.colour is not None:
             noise = torch.randn(surface.shape, generator=self._random, device=device) * _COLOUR_REACH
             found = self.generator.colour_at(field, (surface + noise)[None])[0]
+            # Squared, as what is looked at is pictures; about what the plain error of a tenth counts for.
+            difference = 10 * (found - self.target.colour[index]).square().mean()
             # Colour errors are about ten times the distances; prices say how they compare.
-            difference = (found - self.target.colour[index]).abs().mean()
             loss = loss + 0.1 * (difference + paint_error + colour_price * colour_bits)
         return loss

@@ -9,9 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from latentpress.codecs.card import ModelCard
+from latentpress.scripts.shape_comparison import OWN_NAME, RIVAL_NAME
 
 FIELD_FILE = "field_turbulence.json"
 INDEX_FILE = "index_low_rates.json"
+SHAPE_FILE = "shape_acceptance.json"
 
 
 def family_facts(figures: Path, cards: Mapping[str, ModelCard]) -> dict[str, str]:
@@ -22,7 +24,12 @@ def family_facts(figures: Path, cards: Mapping[str, ModelCard]) -> dict[str, str
         cards: Of the weights that ship, by family.
     """
     found = {}
-    for family, name, fact in (("field", FIELD_FILE, field_fact), ("index", INDEX_FILE, index_fact)):
+    facts = {
+        "field": (FIELD_FILE, field_fact),
+        "index": (INDEX_FILE, index_fact),
+        "shape": (SHAPE_FILE, shape_fact),
+    }
+    for family, (name, fact) in facts.items():
         path = figures / name
         if family in cards and path.is_file():
             content = json.loads(path.read_text("utf-8"))
@@ -40,6 +47,23 @@ def field_fact(content: Mapping[str, Any]) -> str:
         theirs = min((abs(r - ratio), e) for codec, r, e in rows if codec == "SPERR")[1]
         shares.append(f"{error / theirs:.2f} at {ratio:.0f} times fewer bytes")
     return f"held-out turbulence, error as a part of SPERR's: {', '.join(shares)}"
+
+
+def shape_fact(content: Mapping[str, Any]) -> str:
+    """Chamfer distances beside the rival's at every size, of the meshes that both have a stream for."""
+    distances: dict[int, dict[str, dict[str, float]]] = {}
+    for row in content["geometry"]:
+        if row["target"]:  # zero stands for the distance of the samples themselves
+            distances.setdefault(row["target"], {}).setdefault(row["codec"], {})[row["mesh"]] = row["chamfer"]
+    parts, meshes = [], 0
+    for size, codecs in sorted(distances.items()):
+        ours, rival = codecs.get(OWN_NAME, {}), codecs.get(RIVAL_NAME, {})
+        both = ours.keys() & rival.keys()
+        meshes = max(meshes, len(ours))
+        if both:
+            own, theirs = (fmean(found[mesh] for mesh in both) for found in (ours, rival))
+            parts.append(f"{own:.4f} beside {theirs:.4f} at {size} bytes")
+    return f"Chamfer distance on {meshes} meshes, beside {RIVAL_NAME}: {', '.join(parts)}"
 
 
 def index_fact(content: Mapping[str, Any]) -> str:

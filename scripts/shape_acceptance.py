@@ -103,29 +103,29 @@ class Record:
     """All that is measured of one weight file.
 
     Attributes:
-        weights: Fingerprint.
+        fingerprint: Of the weights.
         geometry: Against decimation + Draco.
         coloured: Against the painted rivals.
         control: Against the generator's own encoder.
         ratios: Against source files.
     """
 
-    weights: str
+    fingerprint: str
     geometry: list[Result] = field(default_factory=list)
     coloured: list[ColouredResult] = field(default_factory=list)
     control: list[Controlled] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
 
     @classmethod
-    def resumed(cls, path: Path | None, weights: str) -> Record:
+    def resumed(cls, path: Path | None, fingerprint: str) -> Record:
         """What an earlier run with these weights wrote; nothing if there was none."""
         if path is None or not path.is_file():
-            return cls(weights)
+            return cls(fingerprint)
         content = json.loads(path.read_text("utf-8"))
-        if content["weights"] != weights:
-            return cls(weights)
+        if content["fingerprint"] != fingerprint:
+            return cls(fingerprint)
         return cls(
-            weights,
+            fingerprint,
             [Result(**r) for r in content["geometry"]],
             [ColouredResult(**r) for r in content["coloured"]],
             [Controlled(**r) for r in content["control"]],

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from latentpress.models.shape.generator import TRUNCATION
 from latentpress.models.shape.layers import GRID_HALF_WIDTH
+from latentpress.models.shape.smoothing import SMOOTHINGS, Smoothing, smoothed
 
 COARSE_CELLS = 32
 """Cells each way of the first grid, whose values say where the surface is."""
@@ -69,24 +70,34 @@ def extract_mesh(
 ) -> ExtractedMesh:
     """The zero level of a signed distance as a mesh; without any vertices where there is no surface.
 
-    Marching cubes is scikit-image's, which triangulates ambiguous cells consistently (Lewiner et al., 2003).
-
     Args:
         distance: Maps ``(1, N, 3)`` to ``(1, N)``.
         resolution: Cells each way.
         device: Where the function computes.
     """
+    return surface_of(grid_values(distance, resolution, device))
+
+
+def surface_of(distances: Tensor, smoothing: Smoothing = SMOOTHINGS[0]) -> ExtractedMesh:
+    """The zero level of signed distances on a grid; without any vertices where there is no surface.
+
+    Marching cubes is scikit-image's, which triangulates ambiguous cells consistently (Lewiner et al., 2003).
+
+    Args:
+        distances: As :func:`grid_values` gives them.
+        smoothing: What the distances go through first.
+    """
     try:
         from skimage.measure import marching_cubes
     except ImportError as error:
         raise ImportError("meshes need scikit-image: pip install 'latentpress[shape]'") from error
-    values = grid_values(distance, resolution, device).cpu().numpy()
+    cell = 2 * GRID_HALF_WIDTH / (len(distances) - 1)
+    values = smoothed(distances, smoothing, cell).cpu().numpy()
     if not values.min() < 0 < values.max():
         return ExtractedMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64))
     # What is solid at the cube's face would otherwise stay open there.
     padded = np.pad(values, 1, constant_values=float(TRUNCATION))
     vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="ascent")
-    cell = 2 * GRID_HALF_WIDTH / resolution
     # Indices run z, y, x. Reversing the axes mirrors the mesh, which puts scikit-image's faces right way out.
     points = (vertices[:, ::-1] - 1) * cell - GRID_HALF_WIDTH
     return ExtractedMesh(np.ascontiguousarray(points, np.float32), np.ascontiguousarray(faces, np.int64))

@@ -13,9 +13,12 @@ from scipy.spatial import cKDTree
 trimesh = pytest.importorskip("trimesh")
 
 from latentpress.codecs import inspect  # noqa: E402
+from latentpress.codecs.base import no_progress  # noqa: E402
 from latentpress.codecs.bitstream import LimitExceeded, Limits, StreamError, UnknownModel  # noqa: E402
 from latentpress.codecs.posed_images import PosedImages  # noqa: E402
 from latentpress.codecs.shape import ShapeCodec  # noqa: E402
+from latentpress.codecs.shape_encoding import ShapeEncoding  # noqa: E402
+from latentpress.codecs.shape_source import shape_source  # noqa: E402
 
 
 def _load_helper():
@@ -104,6 +107,20 @@ def test_max_error(codec, ball) -> None:
     assert codec.encode(ball, max_error=report.chamfer * 3).report.chamfer <= report.chamfer * 3
     with pytest.raises(ValueError, match=r"max_error 0\.001 cannot be met: .* Chamfer distance of 0\."):
         codec.encode(ball, max_error=0.001)
+
+
+def test_effort_uses_the_bytes_up(codec, ball) -> None:
+    plain = codec.encode(ball, quality=100).report.bytes
+    refined = codec.encode(ball, target_bytes=2 * plain, effort=3).report
+    assert plain < refined.bytes <= 2 * plain
+
+
+def test_the_low_pass_taken_is_near_the_best(codec, ball) -> None:
+    source = shape_source(ball, colour=False)
+    encoding = ShapeEncoding(codec, source, 0, None, no_progress)
+    trial, chamfer = encoding.smoothed(encoding.at_quality(90))
+    errors = codec.measure(source, trial.code, trial.header)
+    assert chamfer == errors[trial.header.smoothing] <= 1.01 * min(errors)
 
 
 def test_effort_lowers_what_is_paid(codec, ball) -> None:

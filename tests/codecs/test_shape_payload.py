@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentpress.codecs.bitstream import DEFAULT_LIMITS, StreamError
+from latentpress.codecs.bitstream import DEFAULT_LIMITS, CorruptStream, StreamError
 from latentpress.codecs.shape_payload import KINDS, UNITS, Pose, ShapeHeader, describe, read_shape_header
 
 codes = st.integers(-(2**40), 2**40)
@@ -23,6 +23,7 @@ def headers(draw):
         pose=draw(poses),
         unit=draw(st.none() | st.sampled_from(UNITS)),
         checksum=draw(st.integers(0, 65535)),
+        smoothing=draw(st.integers(0, 3)),
     )
 
 
@@ -75,6 +76,14 @@ def test_unit_cube_costs_nothing() -> None:
 def test_impossible_boxes(low, high) -> None:
     with pytest.raises(ValueError, match=r"extent|far from"):
         Pose.around(low, high)
+
+
+def test_a_smoothing_costs_nothing_and_the_last_flag_is_not_defined() -> None:
+    header = ShapeHeader("mesh", 100, 6, None, 0, Pose(), None, 0, smoothing=3)
+    data = header.to_bytes()
+    assert len(data) == 5
+    with pytest.raises(CorruptStream, match="not defined"):
+        read_shape_header(bytes([data[0] | 128]) + data[1:])
 
 
 def test_describe() -> None:

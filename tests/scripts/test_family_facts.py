@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-from latentpress.scripts.family_facts import FIELD_FILE, family_facts, field_fact, index_fact
+from latentpress.scripts.family_facts import FIELD_FILE, family_facts, field_fact, index_fact, shape_fact
 
 
 def field_content() -> dict[str, object]:
@@ -31,6 +31,17 @@ def test_the_rival_with_the_most_pictures_is_named() -> None:
     rows = [row("a", "index", 1), row("b", "index", 2), row("a", "AVIF", 3), row("b", "AVIF", 5)]
     rows += [row("a", "half", 4), row("b", "half", 9), row("a", "WebP", 0.1)]
     assert "1.5 beside 4.0 of AVIF at 0.1" in index_fact({"rates": [0.1], "rows": rows})
+
+
+def test_shapes_that_the_rival_has_no_stream_for_are_left_out_of_both_means() -> None:
+    found = [("a", "latentpress", 1.0), ("b", "latentpress", 2.0), ("c", "latentpress", 9.0)]
+    found += [("a", "decimation + Draco", 4.0), ("b", "decimation + Draco", 6.0)]
+    rows = [{"mesh": m, "codec": codec, "target": 200, "chamfer": error} for m, codec, error in found]
+    rows.append({"mesh": "a", "codec": "floor", "target": 0, "chamfer": 0.1})
+    fact = shape_fact({"geometry": rows})
+    assert (
+        fact == "Chamfer distance on 3 meshes, beside decimation + Draco: 1.5000 beside 5.0000 at 200 bytes"
+    )
 
 
 def test_measurements_of_other_weights_are_left_out(tmp_path) -> None:
