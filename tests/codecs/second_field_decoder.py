@@ -1,10 +1,10 @@
 """A second decoder of field payloads, written from docs/bitstream.md with numpy's numbers and without torch.
 
-It shares the container, the tables, the range coder and the checksum with the library, and nothing else. What
-a network of floating point makes of latents is not repeated here: latents are decoded, fields only in the
-modes that need no network. It trusts its streams: what must be rejected is asserted at most.
+It shares the container, the tables, the range coder and the checksum with the library, and nothing else. It
+trusts its streams: what must be rejected is asserted at most. Values that no network had a part in are those
+of the library to the bit.
 
-Residuals and latents are decoded by second_field_parts.py, beside this file.
+Residuals, latents and networks are in second_field_parts.py, beside this file.
 """
 
 import importlib.util
@@ -139,8 +139,11 @@ def decode_payload(payload: bytes, weights: dict[str, np.ndarray]) -> SecondFiel
         found.residual = parts.decode_residual(reader.part(), found.shape)
         found.exceptions = decode_exceptions(reader.part(), found.kind)
     assert reader.offset == len(payload)
-    if found.mode == INTERPOLATION:
-        found.values = finished(found, found.residual)
+    if found.mode != LOSSLESS:
+        sums = np.zeros(found.shape) if found.residual is None else found.residual
+        if found.mode == NETWORK:
+            sums = network_part(found, weights) + sums
+        found.values = finished(found, sums)
     return found
 
 
@@ -156,8 +159,29 @@ def read_offsets(reader: Reader, found: SecondField) -> None:
 
 
 def read_latents(reader: Reader, found: SecondField, weights: dict[str, np.ndarray]) -> None:
-    prior = parts.SecondPrior(weights, found.ratio, found.tenths, found.periodic)
-    found.latents = [prior.decode(reader.part(), found.shape[1:]) for _ in found.scales]
+    network = parts.SecondNetwork(weights, found.ratio, found.tenths, found.periodic)
+    found.latents = [network.decode(reader.part(), found.shape[1:]) for _ in found.scales]
+
+
+def network_part(
+    found: SecondField, weights: dict[str, np.ndarray], enhancer: str = "synthesis.enhancer"
+) -> np.ndarray:
+    """What the networks make of the latents of a field or of its joint blocks, in float64."""
+    network = parts.SecondNetwork(weights, found.ratio, found.tenths, found.periodic)
+    _, depth, height, width = found.shape
+    groups = []
+    for group, scale in enumerate(found.scales):
+        if found.blocks:
+            channels = found.blocks[0][1].latents[group].shape[3]
+            whole = np.zeros((*[-(-size // 8) for size in found.shape[1:]], channels))
+            for start, block in found.blocks:
+                d, h, w, _ = block.latents[group].shape
+                i, j, k = (at // 8 for at in start)
+                whole[i : i + d, j : j + h, k : k + w] = block.latents[group]
+        else:
+            whole = found.latents[group]
+        groups.append(network.synthesise(whole, enhancer)[:, :depth, :height, :width] * scale)
+    return np.concatenate(groups)[: found.shape[0]]
 
 
 def decode_mask(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
@@ -185,8 +209,9 @@ def decode_exceptions(data: bytes, kind: str) -> tuple[np.ndarray, np.ndarray]:
 def finished(found: SecondField, sums: np.ndarray) -> np.ndarray:
     """The field of the float64 sums of network and residual."""
     values = (sums + found.offsets.reshape(-1, 1, 1, 1)).astype(found.kind)
-    positions, replacements = found.exceptions
-    values.reshape(-1)[positions] = replacements
+    if found.exceptions is not None:
+        positions, replacements = found.exceptions
+        values.reshape(-1)[positions] = replacements
     codes = found.masked()
     for code, value in enumerate((np.nan, np.inf, -np.inf), 1):
         values[codes == code] = value
@@ -222,6 +247,8 @@ def read_blocks(reader: Reader, found: SecondField, weights: dict[str, np.ndarra
         found.blocks.append((start, block))
     assert table.offset == len(table.data)
     assert reader.offset == len(reader.data)
+    if joint:
+        found.values = finished(found, network_part(found, weights))
 
 
 def decode_joint_block(

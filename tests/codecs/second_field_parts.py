@@ -149,14 +149,33 @@ def residual_tables(numbers: list[int]) -> TableSet:
     return TableSet(np.concatenate(rows), lengths, -(lengths - 2) // 2)
 
 
-class SecondPrior:
-    """The integer networks of one ratio; activations are (d, h, w, channel)."""
+def spread(x: np.ndarray, side: int) -> np.ndarray:
+    """Channels to the positions of cubes."""
+    d, h, w, _ = x.shape
+    x = x.reshape(d, h, w, side, side, side, -1).transpose(0, 3, 1, 4, 2, 5, 6)
+    return x.reshape(side * d, side * h, side * w, -1)
+
+
+def gathered(x: np.ndarray, side: int) -> np.ndarray:
+    """Positions of cubes to channels."""
+    d, h, w = (size // side for size in x.shape[:3])
+    x = x.reshape(d, side, h, side, w, side, -1).transpose(0, 2, 4, 1, 3, 5, 6)
+    return x.reshape(d, h, w, -1)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    return x / (1 + np.exp(-x))
+
+
+class SecondNetwork:
+    """The networks of one ratio; activations are (d, h, w, channel)."""
 
     def __init__(self, weights: dict[str, np.ndarray], ratio: int, tenths: int, periodic: Periodic) -> None:
         prefix = f"ratio{ratio}."
         self.weights = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         arrays = {k.removeprefix("tables."): v for k, v in weights.items() if k.startswith("tables.")}
         self.tables = TableSet.from_arrays(arrays)
+        self.depth = sum(name.endswith("value.bias") for name in self.weights if "context.blocks." in name)
         self.tenths, self.periodic = tenths, periodic
 
     def array(self, name: str) -> np.ndarray:
@@ -193,9 +212,7 @@ class SecondPrior:
         return x + self.linear(f"{name}.output", (value * gate + 512) >> 10)
 
     def upsample(self, name: str, x: np.ndarray) -> np.ndarray:
-        d, h, w, _ = x.shape
-        x = self.linear(name, x).reshape(d, h, w, 2, 2, 2, -1)
-        return x.transpose(0, 3, 1, 4, 2, 5, 6).reshape(2 * d, 2 * h, 2 * w, -1)
+        return spread(self.linear(name, x), 2)
 
     def quality_vector(self, name: str) -> np.ndarray:
         knots = self.array(f"{name}.knots")
@@ -224,15 +241,12 @@ class SecondPrior:
         exponent = self.array("context.scale.exponent")
         y_hat = np.zeros((*shape, len(exponent)), np.int64)
         d, h, w, channel = np.indices(y_hat.shape)
-        depth = sum(
-            name.startswith("context.blocks.") and name.endswith("value.bias") for name in self.weights
-        )
         for step, order in enumerate((0, 3, 2, 1)):
             x = features
             if step > 0:
                 shrunk = (2 * y_hat + (1 << exponent)) >> (exponent + 1)
                 x = self.linear(f"context.adaptors.{step - 1}", np.concatenate([features, shrunk], axis=3))
-                for number in range(depth):
+                for number in range(self.depth):
                     x = self.block(f"context.blocks.{number}", x)
             mean, raw_scale = np.split(self.linear(f"context.heads.{step}", x), 2, axis=3)
             if step > 0:
@@ -248,3 +262,45 @@ class SecondPrior:
         found = crc32c(np.concatenate(symbols).astype("<i4").tobytes())
         assert found == int.from_bytes(part[:4], "little"), "another checksum"
         return y_hat
+
+    def synthesise(self, y_hat: np.ndarray, enhancer: str = "synthesis.enhancer") -> np.ndarray:
+        """Three components from a latent, in float64, (3, 8 d, 8 h, 8 w)."""
+        x = y_hat / 1024 / np.exp(self.real_vector("gain"))
+        x = spread(x @ self.real("synthesis.stem.weight").T, 8)
+        for axis, around in enumerate(self.periodic):
+            x = np.moveaxis(self.mixed(np.moveaxis(x, axis, 0), around), 0, axis)
+        p = self.real_linear(f"{enhancer}.stem", gathered(x, 4)) + self.real_vector(f"{enhancer}.bias")
+        blocks = sum(n.startswith(f"{enhancer}.blocks.") and n.endswith("value.bias") for n in self.weights)
+        for number in range(blocks):
+            p = self.real_block(f"{enhancer}.blocks.{number}", p)
+        p = self.real_linear(f"{enhancer}.head", p) * np.exp(self.real_vector(f"{enhancer}.gain"))
+        return (x + spread(p, 4)).transpose(3, 0, 1, 2)
+
+    def mixed(self, x: np.ndarray, around: bool) -> np.ndarray:
+        """The samples on both sides of every boundary along the first axis, mixed."""
+        matrix, mixed = self.real("synthesis.boundary.matrix"), x.copy()
+        for boundary in range(0 if around else 8, len(x), 8):
+            places = np.arange(boundary - 4, boundary + 4)
+            mixed[places] = np.tensordot(matrix, x[places], 1)
+        return mixed
+
+    def real(self, name: str) -> np.ndarray:
+        array = self.weights[name].astype(np.float64)
+        if f"{name}.row_scale" in self.weights:
+            array = array * self.weights[f"{name}.row_scale"].astype(np.float64)[:, None]
+        return array
+
+    def real_vector(self, name: str) -> np.ndarray:
+        knots = self.real(f"{name}.knots")
+        at = self.tenths / 1000 * (len(knots) - 1)
+        return np.array([np.interp(at, np.arange(len(knots)), column) for column in knots.T])
+
+    def real_linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.real(f"{name}.weight").T + self.real(f"{name}.bias")
+
+    def real_block(self, name: str, x: np.ndarray) -> np.ndarray:
+        points = self.seven(silu(self.real_linear(f"{name}.expand", x)))
+        hidden = sum(p * tap for p, tap in zip(points, self.real(f"{name}.neighbours.taps"), strict=True))
+        x = x + self.real_linear(f"{name}.project", hidden + self.real(f"{name}.neighbours.bias"))
+        gated = self.real_linear(f"{name}.value", x) * silu(self.real_linear(f"{name}.gate", x))
+        return x + self.real_linear(f"{name}.output", gated)

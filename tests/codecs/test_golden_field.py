@@ -160,44 +160,37 @@ def library_latents(monkeypatch, codec, data: bytes) -> list[np.ndarray]:
     return [y_hat[0].double().numpy() * 1024 for y_hat in found]
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_a_second_decoder_finds_the_same_values(second, name) -> None:
-    found = second.decode_payload(payload(name), {})
-    check(name, without_dimension(found.values, found.flat))
+@names
+def test_a_second_decoder_finds_the_same_values(second, weights, name) -> None:
+    """To the bit where no network has a part in them; else as near as sums of floating point come."""
+    found = second.decode_payload(payload(name), {} if name in EXACT else weights.tensors)
+    values = without_dimension(found.values, found.flat)
+    check(name, values)
+    if name in NETWORK:
+        kept = np.load(FOLDER / f"field_{name}.npy")
+        finite = np.isfinite(kept)
+        assert np.abs(values[finite] - kept[finite]).max() < 1e-5 * np.ptp(kept[finite])
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORK if name != "bound_network"])
+def test_a_second_decoder_restores_small_scales_alike(second, codec, weights, name) -> None:
+    found = second.decode_payload(payload(name), weights.tensors)
+    values = second.finished(found, second.network_part(found, weights.tensors, "realistic"))
+    restored = codec.decompress(stream(name), decoder="realistic").numpy()
+    finite = np.isfinite(restored)
+    restored, values, faithful = restored[finite], values[finite], found.values[finite]
+    assert np.abs(values - restored).max() < 1e-5 * np.ptp(restored)
+    assert np.abs(values - faithful).max() > 1e-3 * np.ptp(restored)
 
 
 @pytest.mark.parametrize("name", NETWORK)
 def test_a_second_decoder_finds_the_same_latents(second, codec, weights, name, monkeypatch) -> None:
-    """And gaps where they are in the field; what a network makes of the latents is floating point."""
     found = second.decode_payload(payload(name), weights.tensors)
     ours, theirs = all_latents(found), library_latents(monkeypatch, codec, stream(name))
     assert len(ours) == len(theirs) > 0
     for a, b in zip(ours, theirs, strict=True):
         assert np.array_equal(a, b)
-    kept = np.load(FOLDER / f"field_{name}.npy")
-    classes = np.isnan(kept) + 2 * np.isposinf(kept) + 3 * np.isneginf(kept)
-    assert np.array_equal(found.masked(), classes)
     assert [found.ratio, found.tenths / 10] == [STREAMS[name]["parameters"][k] for k in ("ratio", "quality")]
-
-
-def test_a_second_decoder_finds_the_same_residual_of_a_network(second, codec, weights) -> None:
-    """What a bound adds to the same stream without its bound, from which its last two parts are left out."""
-    whole = payload("bound_network")
-    found = second.decode_payload(whole, weights.tensors)
-    assert found.mode == second.NETWORK
-    reader = second.Reader(whole)
-    reader.take(1 + 4 + 1)
-    assert reader.floats(1)[0] == found.bound == 0.4
-    reader.take(8 * 3 + 1 + 2 + 8)
-    reader.part()
-    short = bytes([whole[0] & ~32]) + whole[1:6] + whole[14 : reader.offset]
-    container = read_container(stream("bound_network"))
-    data = write_container(CodecId.FIELD, container.fingerprint, [(SectionType.PAYLOAD, short)])
-    base = codec.decompress(data).numpy().astype(np.float64)
-    corrected = codec.decompress(stream("bound_network")).numpy().astype(np.float64)
-    assert np.abs(found.residual).max() > 0.4
-    assert len(found.exceptions[0]) == 0
-    np.testing.assert_allclose(corrected - base, found.residual, rtol=0, atol=2**-22 * np.abs(base).max())
 
 
 @pytest.mark.parametrize("name", [n for n in STREAMS if n not in ("lossless", "blocks_separate_2d")])
@@ -220,8 +213,7 @@ def test_the_second_decoder_notices_a_changed_symbol(second, weights, name, monk
             second.decode_payload(payload(name), weights.tensors)
         return
     changed = second.decode_payload(payload(name), weights.tensors)
-    values = [f.residual if f.values is None else f.values for f in (original, changed)]
-    different = (values[0] != values[1]) & ~np.isnan(values[0])
+    different = (original.values != changed.values) & ~np.isnan(original.values)
     assert different.sum() == 1
 
 
