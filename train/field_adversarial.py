@@ -97,7 +97,8 @@ class FieldAdversarial(lightning.LightningModule):
         divergence_weight: Of the divergence.
         spectrum_weight: Of the spectrum.
         crop_size: Of the data, which are cubes.
-        init_from: Checkpoint of an earlier adversarial stage of the same codec, to start both networks from.
+        init_from: Checkpoint of an earlier adversarial stage of the same codec, to start both networks from;
+            of one made of shipped weights, the enhancer alone.
         compile_network: On a GPU, compile the losses and record them with their gradients as CUDA graphs.
         val_qualities: Qualities measured in validation.
     """
@@ -297,13 +298,16 @@ class FieldAdversarial(lightning.LightningModule):
 
 
 def _fill(enhancer: Enhancer, discriminator: Discriminator, checkpoint: str) -> None:
-    """Fills both networks; the checkpoint is unpickled, so it must be one's own."""
+    """Fills both networks, the discriminator only if there is one in the checkpoint.
+
+    The checkpoint is unpickled, so it must be one's own.
+    """
     enhancer.load_state_dict(network_from_checkpoint(checkpoint).state)
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
     prefix = "discriminator."
-    discriminator.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    )
+    judge = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if judge:
+        discriminator.load_state_dict(judge)
 
 
 def band_energy_loss(found: Tensor, true: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ from latentpress.models.image.families import IMAGE, IMAGE_MAX, build_from_confi
 from latentpress.models.image.network import ImageNetwork
 from latentpress.train.export import network_from_checkpoint, recorded_family
 
+_NEIGHBOURS = ".neighbours.weight"
+
 
 class WarmStart(NamedTuple):
     """What became of the tensors of a network.
@@ -106,7 +108,7 @@ def _source(path: Path) -> ImageNetwork | None:
         weights = read_weight_file(path)
         network = build_from_config(weights.family, weights.config)
         tensors = {k: torch.from_numpy(v) for k, v in weights.tensors.items() if not k.startswith("tables.")}
-        copy_matching(network, _real_numbers(tensors))
+        copy_matching(network, real_numbers(tensors))
         return network
     config, state = network_from_checkpoint(str(path))
     network = build_from_config(recorded_family(str(path)), config)
@@ -114,15 +116,26 @@ def _source(path: Path) -> ImageNetwork | None:
     return network
 
 
-def _real_numbers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Integer layers' weights as numbers, next to those that are anyway."""
+def real_numbers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Integer layers' weights as numbers, next to those that are anyway.
+
+    Args:
+        tensors: Of a weight file, by name.
+
+    Returns:
+        The state of the network before its layers became integers; float32.
+    """
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         shift = tensors.get(f"{name.rpartition('.')[0]}.shift")
         if tensor.dtype.is_floating_point:
             result[name] = tensor.float()
         elif name.endswith(".weight") and shift is not None:
-            result[name] = tensor.float() * 2.0 ** -int(shift)
-        elif name.endswith((".bias", ".knots")):
+            # The one layer whose weights have another name before.
+            own = f"{name.removesuffix('weight')}taps" if name.endswith(_NEIGHBOURS) else name
+            result[own] = tensor.float() * 2.0 ** -int(shift)
+        elif name.endswith((".bias", ".knots", ".weight")):
             result[name] = tensor.float() / UNIT
+        elif name.endswith(".exponent"):
+            result[name] = tensor
     return result
