@@ -84,6 +84,6 @@ def test_the_reading_that_decodes_nearer_is_taken() -> None:
             return SimpleNamespace(code=encoding._source.shell == winner, header=None)
 
         codec = SimpleNamespace(
-            free_code=lambda source: None, measure=lambda source, right, header: 0.1 if right else 0.2
+            free_code=lambda source: None, measure=lambda source, right, header: [0.1] if right else [0.2]
         )
         assert best_reading(codec, source, tried).shell == winner
