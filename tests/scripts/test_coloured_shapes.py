@@ -186,6 +186,6 @@ def test_acceptance_goes_on_where_it_ended(ball, weights, tmp_path, capsys, monk
 
     monkeypatch.setattr(shape_acceptance, "measure", again)
     shape_acceptance.main([*arguments[:-1]])
-    out.write_text(out.read_text().replace(written["weights"], "0" * 16))
+    out.write_text(out.read_text().replace(written["fingerprint"], "0" * 16))
     with pytest.raises(AssertionError, match="second time"):
         shape_acceptance.main([*arguments[:-1]])

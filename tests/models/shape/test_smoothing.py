@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from latentpress.models.shape.extraction import surface_of
 from latentpress.models.shape.layers import GRID_HALF_WIDTH
-from latentpress.models.shape.smoothing import SMOOTHINGS, Smoothing, smoothed
+from latentpress.models.shape.smoothing import SMOOTHINGS, Smoothing, _depth, smoothed
 
 RESOLUTION = 64
 CELL = 2 * GRID_HALF_WIDTH / RESOLUTION
@@ -61,3 +61,10 @@ def test_thin_sheets_stay_unless_all_is_smoothed(number) -> None:
 def test_narrow_gaps_stay() -> None:
     gap = 0.006 - nodes()[0].abs()
     torch.testing.assert_close(smoothed(gap, SMOOTHINGS[2], CELL), gap)
+
+
+def test_thickness_is_looked_for_in_a_cube() -> None:
+    values = torch.randn(7, 8, 9, generator=torch.Generator().manual_seed(2))
+    found = _depth(values, cell=0.024)
+    highest, lowest = (f(values.numpy(), 5, mode="nearest") for f in (maximum_filter, minimum_filter))
+    np.testing.assert_array_equal(found.numpy(), np.minimum(highest, -lowest))
