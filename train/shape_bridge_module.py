@@ -110,6 +110,7 @@ class BridgeTraining(ShapeTraining):
         lr: Peak learning rate.
         weight_decay: Of the hidden matrices.
         compile_network: Compile and record the step on a GPU.
+        init_from: Checkpoint of the same stage to start from, see the base class.
     """
 
     def __init__(
@@ -126,8 +127,9 @@ class BridgeTraining(ShapeTraining):
         lr: float = 1.5e-3,
         weight_decay: float = 0.02,
         compile_network: bool = True,
+        init_from: str | None = None,
     ) -> None:
-        super().__init__(network, lr, weight_decay, compile_network)
+        super().__init__(network, lr, weight_decay, compile_network, init_from)
         self._frozen = _FrozenNetworks.load(autoencoder, encoder, prior)
         self.generated = generated
         self.geometry_price = tuple(geometry_price)

@@ -43,6 +43,7 @@ class EncoderTraining(ShapeTraining):
         weight_decay: Of the hidden matrices.
         colour_weight: Of the colour error.
         compile_network: Compile and record the step on a GPU.
+        init_from: Checkpoint of the same stage to start from, see the base class.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class EncoderTraining(ShapeTraining):
         weight_decay: float = 0.02,
         colour_weight: float = 0.5,
         compile_network: bool = True,
+        init_from: str | None = None,
     ) -> None:
-        super().__init__(network, lr, weight_decay, compile_network)
+        super().__init__(network, lr, weight_decay, compile_network, init_from)
         self.colour_weight = colour_weight
 
     def loss_of_batch(self, points: Tensor, surface: Tensor, queries: Tensor) -> EncoderTerms:

@@ -43,6 +43,7 @@ class GeneratorTraining(ShapeTraining):
         sign_weight: Of the cross entropy.
         colour_weight: Of the colour error.
         compile_network: Compile and record the step on a GPU.
+        init_from: Checkpoint of the same stage to start from, see the base class.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class GeneratorTraining(ShapeTraining):
         sign_weight: float = 0.3,
         colour_weight: float = 0.5,
         compile_network: bool = True,
+        init_from: str | None = None,
     ) -> None:
-        super().__init__(network, lr, weight_decay, compile_network)
+        super().__init__(network, lr, weight_decay, compile_network, init_from)
         self.divergence_weight = divergence_weight
         self.sign_weight = sign_weight
         self.colour_weight = colour_weight

@@ -37,6 +37,7 @@ class PriorTraining(ShapeTraining):
         lr: Peak learning rate.
         weight_decay: Of the hidden matrices.
         compile_network: Compile and record the step on a GPU.
+        init_from: Checkpoint of the same stage to start from, see the base class.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class PriorTraining(ShapeTraining):
         lr: float = 1.5e-3,
         weight_decay: float = 0.02,
         compile_network: bool = True,
+        init_from: str | None = None,
     ) -> None:
-        super().__init__(network, lr, weight_decay, compile_network)
+        super().__init__(network, lr, weight_decay, compile_network, init_from)
         config, state = network_from_checkpoint(autoencoder)
         # Within a tuple it is no submodule: Lightning neither saves it nor puts it into training mode.
         self._frozen = (frozen(build_shape_autoencoder(**config), state),)

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.recorded_training import RecordedTraining
+from latentpress.train.warm_start import copy_matching
 
 
 class ShapeTraining(RecordedTraining):
@@ -26,12 +28,21 @@ class ShapeTraining(RecordedTraining):
         lr: Peak learning rate; :class:`latentpress.train.schedule.TimeBudget` shapes it.
         weight_decay: Of the hidden matrices under Muon, whose updates never shrink by themselves.
         compile_network: On a GPU, compile the loss and record it with its gradients as a CUDA graph.
+        init_from: Checkpoint of the same stage whose arrays are taken over where name and shape agree,
+            perhaps of :mod:`latentpress.train.unpack_weights`; it is unpickled, so it must be one's own.
     """
 
     def __init__(
-        self, network: nn.Module, lr: float, weight_decay: float = 0.02, compile_network: bool = True
+        self,
+        network: nn.Module,
+        lr: float,
+        weight_decay: float = 0.02,
+        compile_network: bool = True,
+        init_from: str | None = None,
     ) -> None:
         super().__init__(network, compile_network)
+        if init_from is not None:
+            copy_matching(network, network_from_checkpoint(init_from).state)
         self.lr = lr
         self.weight_decay = weight_decay
         self._figures: list[dict[str, Tensor]] = []

@@ -3,14 +3,15 @@
     python -m latentpress.train.unpack_weights --weights index --out runs/shipped
 
 What a weight file has is there again: integer layers as numbers, transforms in float16 as they ship. What it
-never had starts anew: optimisers, discriminators, and the encoders that only training uses, which is why the
-stages of shapes cannot be had this way. The image codec needs no checkpoint: its ``init_from`` reads weight
+never had starts anew: optimisers, discriminators, the generator's own encoder of shapes and the decoder that
+their frozen encoder was trained with. The image codec needs no checkpoint: its ``init_from`` reads weight
 files.
 
 ::
 
     index.safetensors -> index-1.ckpt (encoder, codebook, decoder), index-4.ckpt (books and prior, too)
     field.safetensors -> field-8.ckpt, field-8-realistic.ckpt, field-64.ckpt, ...
+    shape.safetensors -> shape-autoencoder.ckpt, shape-encoder.ckpt, shape-prior.ckpt, shape-bridge.ckpt
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from latentpress.models.field.network import build_field_network
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.network import IndexNetwork, build_index_network
 from latentpress.models.index.quantiser import unit_vectors
+from latentpress.models.shape.bridge import build_shape_bridge
+from latentpress.models.shape.flow_prior import build_flow_prior
+from latentpress.models.shape.generator import build_shape_autoencoder
+from latentpress.models.shape.point_encoder import build_implicit_autoencoder
 from latentpress.train.warm_start import real_numbers
 
 _REALISTIC = "realistic."
@@ -42,7 +47,7 @@ def checkpoints_of(weights: WeightFile) -> dict[str, dict[str, Any]]:
     """What the stages' checkpoints would hold of their networks, by name.
 
     Args:
-        weights: Of the family ``index`` or ``field``.
+        weights: Of the family ``index``, ``field`` or ``shape``.
 
     Raises:
         ValueError: They are of another family, or lack an array.
@@ -51,6 +56,8 @@ def checkpoints_of(weights: WeightFile) -> dict[str, dict[str, Any]]:
         return _index_checkpoints(weights)
     if weights.family == "field":
         return _field_checkpoints(weights)
+    if weights.family == "shape":
+        return _shape_checkpoints(weights)
     raise ValueError(f"weights of the family {weights.family!r} cannot be made checkpoints again")
 
 
@@ -96,6 +103,23 @@ def _field_checkpoints(weights: WeightFile) -> dict[str, dict[str, Any]]:
             _fill(enhancer, _numbers(from_bytes(realistic)))
             found[f"field-{ratio}-realistic"] = _checkpoint(network.config, enhancer.state_dict())
     return found
+
+
+def _shape_checkpoints(weights: WeightFile) -> dict[str, dict[str, Any]]:
+    networks: dict[str, Any] = {
+        "autoencoder": build_shape_autoencoder(**weights.config["autoencoder"]),
+        "encoder": build_implicit_autoencoder(**weights.config["encoder"]),
+        "bridge": build_shape_bridge(**weights.config["bridge"]),
+    }
+    shipped = {"generator": networks["autoencoder"].generator, "encoder": networks["encoder"].encoder}
+    shipped["bridge"] = networks["bridge"]
+    if weights.config["prior"] is not None:
+        shipped["prior"] = networks["prior"] = build_flow_prior(**weights.config["prior"])
+    for name, network in shipped.items():
+        prefix = f"{name}."
+        own = {k.removeprefix(prefix): v for k, v in weights.tensors.items() if k.startswith(prefix)}
+        _fill(network, _numbers(own))
+    return {f"shape-{name}": _checkpoint(n.config, n.state_dict()) for name, n in networks.items()}
 
 
 def _checkpoint(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentpress.codecs.weights import FORMAT, read_weight_file
 from latentpress.models.channel_order.permutation import permute_latent
@@ -67,7 +67,7 @@ def warm_start(network: ImageNetwork, path: str | Path) -> WarmStart:
 
 
 @torch.no_grad()
-def copy_matching(network: ImageNetwork, state: Mapping[str, Tensor]) -> WarmStart:
+def copy_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WarmStart:
     """Copies the tensors whose names and shapes agree."""
     own = network.state_dict()
     taken = [name for name, value in own.items() if name in state and state[name].shape == value.shape]

@@ -7,7 +7,8 @@ radiance field (the density that follows from the distance, and the colour).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,8 +57,8 @@ class ShapeField(NamedTuple):
     """Feature grids of a batch of shapes, ready to be evaluated at points.
 
     Attributes:
-        geometry: ``(B, 32, 32, 32, C)``.
-        colour: ``(B, 16, 16, 16, C')``, or None for shapes without colour.
+        geometry: ``(B, 32, 32, 32, C)``, or of 64^3 positions.
+        colour: ``(B, 16, 16, 16, C')``, or of 32^3 positions, or None for shapes without colour.
     """
 
     geometry: Tensor
@@ -141,9 +142,9 @@ class ShapeGenerator(nn.Module):
 
     ::
 
-        geometry (B,64,Dg) -> self-attention x depth -> 4^3 -> 8^3 -> 16^3 -> 32^3 grid -> MLP -> distance
-                                        |                                        |
-        colour (B,64,Dc) ---------------+-> self-attention -> 4^3 -> 8^3 -> 16^3 -> MLP -> RGB
+        geometry (B,64,Dg) -> self-attention x depth -> 4^3 -> 8^3 -> 16^3 -> 32^3 (64^3) -> MLP -> distance
+                                        |
+        colour (B,64,Dc) ---------------+-> self-attention -> 4^3 -> 8^3 -> 16^3 (32^3) -> MLP -> RGB
 
     The distance does not depend on the colour tokens, so a shape without colour needs none.
 
@@ -152,7 +153,8 @@ class ShapeGenerator(nn.Module):
         colour_channels: Dc.
         width: Of the tokens.
         depth: Self-attention blocks for the geometry.
-        grid_channels: Channels of the 8^3, 16^3 and 32^3 grids.
+        grid_channels: Channels of the geometry's grids, from 8^3 on, each twice as fine as the one before.
+        colour_grid_channels: The same for the colour.
     """
 
     def __init__(
@@ -161,34 +163,26 @@ class ShapeGenerator(nn.Module):
         colour_channels: int,
         width: int,
         depth: int,
-        grid_channels: tuple[int, int, int],
+        grid_channels: Sequence[int],
+        colour_grid_channels: Sequence[int],
     ) -> None:
         super().__init__()
-        coarse, middle, fine = grid_channels
         self.geometry_channels = geometry_channels
         self.colour_channels = colour_channels
         self.stem = nn.Linear(geometry_channels, width)
         self.position = nn.Parameter(torch.randn(NUM_TOKENS, width) * 0.1)
         self.blocks = nn.ModuleList(TransformerBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.grid = nn.Sequential(
-            GridUpsample(width, coarse),
-            GridBlock(coarse),
-            GridUpsample(coarse, middle),
-            GridBlock(middle),
-            GridUpsample(middle, fine),
-            GridBlock(fine),
-        )
-        self.distance = _PointNetwork(fine, 1)
+        geometry_layers = _grid_layers(width, grid_channels)
+        self.grid = nn.Sequential(*geometry_layers, GridBlock(grid_channels[-1]))
+        self.distance = _PointNetwork(grid_channels[-1], 1)
         half = width // 2
         self.colour_stem = nn.Linear(colour_channels, half)
         self.colour_condition = nn.Linear(width, half)
         self.colour_blocks = nn.ModuleList(TransformerBlock(half) for _ in range(2))
         self.colour_norm = nn.LayerNorm(half)
-        self.colour_grid = nn.Sequential(
-            GridUpsample(half, coarse // 2), GridBlock(coarse // 2), GridUpsample(coarse // 2, fine)
-        )
-        self.colour = _PointNetwork(fine, 3)
+        self.colour_grid = nn.Sequential(*_grid_layers(half, colour_grid_channels))
+        self.colour = _PointNetwork(colour_grid_channels[-1], 3)
 
     def forward(self, geometry: Tensor, colour: Tensor | None = None) -> ShapeField:
         """Makes the feature grids of a batch; without colour tokens there is no colour grid."""
@@ -239,6 +233,14 @@ class ShapeGenerator(nn.Module):
         return SHARPNESS * torch.where(distance > 0, 0.5 * decay, 1 - 0.5 * decay)
 
 
+def _grid_layers(channels_in: int, channels: Sequence[int]) -> list[nn.Module]:
+    """Grids of so many channels, each made of the one before; the last has no block yet."""
+    layers: list[nn.Module] = [GridUpsample(channels_in, channels[0])]
+    for coarse, fine in itertools.pairwise(channels):
+        layers += [GridBlock(coarse), GridUpsample(coarse, fine)]
+    return layers
+
+
 class _PointNetwork(nn.Module):
     """Features at a point, and the point, to a few values."""
 
@@ -279,7 +281,7 @@ class ShapeAutoencoder(nn.Module):
         config: Arguments of :func:`build_shape_autoencoder` that make this network again.
     """
 
-    config: Mapping[str, int | list[int]]
+    config: Mapping[str, int | None]
 
     def __init__(self, encoder: SurfaceEncoder, generator: ShapeGenerator) -> None:
         super().__init__()
@@ -315,6 +317,8 @@ def build_shape_autoencoder(
     encoder_width: int = 192,
     encoder_fine_width: int = 128,
     encoder_depth: int = 3,
+    detail_channels: int | None = None,
+    colour_detail_channels: int | None = None,
 ) -> ShapeAutoencoder:
     """Puts a :class:`ShapeAutoencoder` together.
 
@@ -329,6 +333,8 @@ def build_shape_autoencoder(
         encoder_width: Of the encoder's tokens.
         encoder_fine_width: Of the encoder's points and anchors.
         encoder_depth: Self-attention blocks of the encoder.
+        detail_channels: Of a 64^3 grid of the geometry; None for none.
+        colour_detail_channels: Of a 32^3 grid of the colour; None for none.
 
     Example:
         >>> network = build_shape_autoencoder(4, 4, 32, 1, 8, 8, 8, 32, 32, 1).eval()
@@ -338,6 +344,8 @@ def build_shape_autoencoder(
     """
     config = dict(locals())
     channels = geometry_channels + colour_channels
+    grids = (coarse_channels, middle_channels, fine_channels, detail_channels)
+    colour_grids = (coarse_channels // 2, fine_channels, colour_detail_channels)
     network = ShapeAutoencoder(
         SurfaceEncoder(channels, encoder_width, encoder_fine_width, encoder_depth),
         ShapeGenerator(
@@ -345,7 +353,8 @@ def build_shape_autoencoder(
             colour_channels,
             width,
             depth,
-            (coarse_channels, middle_channels, fine_channels),
+            [count for count in grids if count is not None],
+            [count for count in colour_grids if count is not None],
         ),
     )
     network.config = config

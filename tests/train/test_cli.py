@@ -134,10 +134,16 @@ def test_two_processes(experiment, photographs, tmp_path) -> None:
     arguments += ["--trainer.callbacks+=same_weights.SameWeights", "--data.init_args.workers=1"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "latentpress.train.cli", *arguments]
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    # Processes find each other by a port that was free a moment ago, and leave one another at the end: on a
+    # busy machine that went wrong once in some hundred runs, so a run that fails is made once more.
+    for _ in range(2):
+        (tmp_path / "rd_points.jsonl").unlink(missing_ok=True)
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        )
+        if done.returncode == 0:
+            break
+    assert done.returncode == 0, f"exit {done.returncode}: {done.stdout}{done.stderr}"
     for rank in (0, 1):
         assert f"rank {rank}: the same weights" in done.stdout
     (line,) = (tmp_path / "rd_points.jsonl").read_text().splitlines()

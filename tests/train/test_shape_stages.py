@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from latentpress.models.shape.bridge import CodeQuality
+from latentpress.models.shape.generator import build_shape_autoencoder
 from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.cli import main
+from latentpress.train.shape_generator_module import GeneratorTraining
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "shape"
 
@@ -26,6 +28,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "encoder_width": 32,
         "encoder_fine_width": 32,
         "encoder_depth": 1,
+        "detail_channels": 4,
+        "colour_detail_channels": 4,
     },
     "prior": {"geometry_channels": 4, "colour_channels": 2, "width": 32, "depth": 1},
     "encoder": {"channels": 32, "cell_channels": 4, "middle_channels": 4, "depth": 1, "grid_channels": 4},
@@ -102,6 +106,16 @@ def test_every_stage_trains_and_validates(trained, stage) -> None:
     record = json.loads((trained / stage / "shape_validation.jsonl").read_text().splitlines()[-1])
     assert record["step"] == 2
     assert all(np.isfinite(value) for name, value in record.items() if name != "stage")
+
+
+def test_a_stage_starts_from_an_earlier_run_as_far_as_shapes_agree(trained) -> None:
+    checkpoint = trained / "generator" / "checkpoints" / "last.ckpt"
+    network = build_shape_autoencoder(**NETWORKS["generator"] | {"detail_channels": 8})
+    fresh = network.generator.distance.stem.weight.clone()
+    GeneratorTraining(network, init_from=str(checkpoint))
+    state = network_from_checkpoint(checkpoint).state
+    torch.testing.assert_close(network.generator.stem.weight, state["generator.stem.weight"])
+    torch.testing.assert_close(network.generator.distance.stem.weight, fresh)
 
 
 def test_prior_knows_the_latents_scale(trained) -> None:

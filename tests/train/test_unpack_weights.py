@@ -11,6 +11,7 @@ from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.models.index.network import build_index_network
 from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.export_index import export_index
+from latentpress.train.export_shape import export_shape
 from latentpress.train.field_export import export_field, trained_ratio
 from latentpress.train.index_checkpoint import load_network
 from latentpress.train.unpack_weights import checkpoints_of, main
@@ -75,6 +76,21 @@ def test_nothing_is_overwritten(tmp_path, capsys) -> None:
     assert "is there already" in capsys.readouterr().err
 
 
+def test_shapes_export_to_what_they_were(tmp_path) -> None:
+    path = GOLDEN / "shape_tiny.safetensors"
+    assert main(["--weights", str(path), "--out", str(tmp_path)]) == 0
+    weights = read_weight_file(path)
+    stages = [stage for stage in ("autoencoder", "encoder", "bridge", "prior") if weights.config[stage]]
+    trained = {stage: network_from_checkpoint(tmp_path / f"shape-{stage}.ckpt") for stage in stages}
+    found = export_shape(
+        {"prior": None} | {stage: network.config for stage, network in trained.items()},
+        {stage: network.state for stage, network in trained.items()},
+        {"geometry": weights.config["geometry_price"], "colour": weights.config["colour_price"]},
+        tables_of(weights),
+    )
+    assert_same(found, weights)
+
+
 def test_other_families_are_refused() -> None:
-    with pytest.raises(ValueError, match="family 'shape'"):
-        checkpoints_of(read_weight_file(GOLDEN / "shape_tiny.safetensors"))
+    with pytest.raises(ValueError, match="family 'image'"):
+        checkpoints_of(WeightFile("image", {}, {}))
