@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from latentpress.codecs.bitstream import (
     read_container,
     write_container,
 )
+from latentpress.codecs.effort import check_effort
 from latentpress.codecs.index_coder import IndexCoder
 from latentpress.codecs.index_payload import (
     MARKER,
@@ -47,11 +49,13 @@ from latentpress.codecs.picture_output import (
 from latentpress.codecs.symbol_channel import Sender
 from latentpress.codecs.weights import ADDITION, WeightFile
 from latentpress.models.entropy.fixed_point import convert
-from latentpress.models.index.granularity import (
-    GrainMap,
-)
+from latentpress.models.index.cell_texture import CellTexture
+from latentpress.models.index.granularity import GrainMap
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.prior import GrainIndexes
+
+TEXTURE_PATTERN = "texture.pattern"
+"""Name of the pattern among the additions of weights."""
 
 
 class IndexBits(NamedTuple):
@@ -106,6 +110,8 @@ class IndexCodec(Codec):
         self.model = _loaded_model(weights).eval().requires_grad_(False).to(self.device)
         self.coder = IndexCoder(self.model.prior)
         self.residual_book = ResidualBook.of(weights, self.device)
+        pattern = weights.added().get(TEXTURE_PATTERN)
+        self.texture = None if pattern is None else CellTexture(torch.from_numpy(np.array(pattern)))
         self.streams = IndexStreams(
             self.coder, self.model.books.books, tables, self.residual_book, self.device
         )
@@ -119,6 +125,7 @@ class IndexCodec(Codec):
         target_bpp: float | None = None,
         granularity: tuple[float, float, float] | None = None,
         packets: int = 1,
+        effort: int = 0,
         metadata: Mapping[str, bytes] | None = None,
         alpha_max_error: float | None = None,
         progress: Progress | None = None,
@@ -139,6 +146,9 @@ class IndexCodec(Codec):
             granularity: Shares of the picture's area that are coarse, medium and fine; their sum is 1.
             packets: Above 1, the stream is divided into so many packets, of which any half show the whole
                 picture, each one more of its detail.
+            effort: Above 0, what finer indices do for each part of the picture is measured by decoding it
+                three times, where otherwise its local entropy decides: about a third less Wasserstein
+                distortion in as many bytes. 0 to 10; all above 0 do the same.
             metadata: ``icc``, ``exif`` and ``xmp`` blocks to carry along.
             alpha_max_error: By how much a value of alpha may change, as a share of full opacity (default:
                 2/255); 0 for not at all. What is transparent or opaque stays so in any case.
@@ -162,9 +172,10 @@ class IndexCodec(Codec):
             raise TypeError(f"give one of {', '.join(targets)}, not {' and '.join(given)}")
         if not 1 <= packets <= MAX_PACKETS:
             raise ValueError(f"packets must be within 1 and {MAX_PACKETS}, got {packets}")
+        check_effort(effort)
         sections = source.sections(metadata or {}, alpha_max_error)
         notify(0.0, "analysis")
-        trials = Trials(self, picture, packets, sections, notify)
+        trials = Trials(self, picture, packets, sections, notify, effort)
         if target_bytes is not None:
             data = trials.within_bytes(float(target_bytes))
         elif target_bpp is not None:
@@ -292,6 +303,10 @@ class IndexCodec(Codec):
                     bodies.setdefault(number, body)
         return self.streams.receive_packets(bodies, strict=False)
 
+    def finished(self, image: Tensor, grains: GrainMap) -> Tensor:
+        """What the decoder's output ``(B, 16h, 16w, 3)`` becomes: the same, or with other texture."""
+        return image if self.texture is None else self.texture(image, grains)
+
     @torch.inference_mode()
     def _synthesise(self, found: ReceivedIndexes, incomplete: bool) -> Tensor:
         header, grains, indexes = found.header, found.grains, found.indexes
@@ -301,7 +316,7 @@ class IndexCodec(Codec):
             vectors = self.model.expected_vectors(indexes, beliefs, grains, book)
         else:
             vectors = self.model.vectors(indexes, grains, book)
-        image: Tensor = self.model.decoder(vectors, grains)
+        image = self.finished(self.model.decoder(vectors, grains), grains)
         if found.residuals is not None:
             image = image.clamp(0, 1) + self.streams.book_for(header).picture(found.residuals.indexes)
         picture = image[0, : header.height, : header.width].permute(2, 0, 1)

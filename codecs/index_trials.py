@@ -14,8 +14,18 @@ from latentpress.codecs.grain_map_coder import levels_of
 from latentpress.codecs.index_payload import IndexHeader
 from latentpress.codecs.index_residual import PatchChoice, Residuals, residual_level
 from latentpress.codecs.rate_control import QualitySearch
-from latentpress.models.index.granularity import CELL, GrainMap, fractions_of_detail, route, routing_scores
+from latentpress.models.index.granularity import (
+    CELL,
+    GrainMap,
+    GrainScores,
+    fractions_of_detail,
+    route,
+    routing_scores,
+    uniform_maps,
+)
+from latentpress.models.index.measured_routing import GrainDistortions, critical_prices, route_by_price
 from latentpress.models.index.prior import GrainIndexes
+from latentpress.models.wasserstein import local_distortion
 
 if TYPE_CHECKING:
     from latentpress.codecs.index import IndexCodec
@@ -44,12 +54,14 @@ class Setting(NamedTuple):
         split: Share of the cells that are split.
         fine: Share of the quarters of split cells that are fine.
         residual: Share of the cells with residual indices; above 0 only where all indices are fine.
+        exact: The shares are what is wanted, and not only a measure of the rate.
     """
 
     book: int
     split: float
     fine: float
     residual: float = 0.0
+    exact: bool = False
 
 
 def setting_of_quality(quality: float, full_book: int, residuals: bool = False) -> Setting:
@@ -64,8 +76,8 @@ def setting_of_quality(quality: float, full_book: int, residuals: bool = False) 
         ValueError: It is outside.
 
     Example:
-        >>> setting_of_quality(0, 7), setting_of_quality(90, 7, True)[1:], setting_of_quality(95, 7, True)[1:]
-        (Setting(book=0, split=0.0, fine=0.0, residual=0.0), (1.0, 1.0, 0.0), (1.0, 1.0, 0.5))
+        >>> setting_of_quality(0, 7)[:3], setting_of_quality(90, 7, True)[1:4]
+        ((0, 0.0, 0.0), (1.0, 1.0, 0.0))
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be within 0 and 100, got {quality}")
@@ -103,12 +115,12 @@ def setting_of_shares(shares: tuple[float, float, float], full_book: int) -> Set
 
     Example:
         >>> setting_of_shares((0.5, 0.25, 0.25), 7)
-        Setting(book=7, split=0.5, fine=0.5, residual=0.0)
+        Setting(book=7, split=0.5, fine=0.5, residual=0.0, exact=True)
     """
     if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"granularity must be three shares of sum 1, none negative, got {shares}")
     split = 1.0 - shares[0]
-    return Setting(full_book, split, shares[2] / split if split > 0 else 0.0)
+    return Setting(full_book, split, shares[2] / split if split > 0 else 0.0, exact=True)
 
 
 class Trials:
@@ -122,6 +134,7 @@ class Trials:
         packets: int,
         sections: list[tuple[int, bytes]],
         notify: Progress,
+        effort: int = 0,
     ) -> None:
         self._codec = codec
         self._packets = packets
@@ -134,10 +147,11 @@ class Trials:
         image = padded.permute(0, 2, 3, 1).contiguous()
         self._image = image
         self._patches: PatchChoice | None = None
-        self._scores = routing_scores(image)
         features = codec.model.encoder.features(image)
         self._coarse_features = features.coarse
         self._medium, self._fine = codec.model.finer_indexes(features)
+        self._measured = effort > 0
+        self._scores = self._prices() if self._measured else routing_scores(image)
 
     @torch.inference_mode()
     def at(self, setting: Setting) -> bytes:
@@ -152,12 +166,32 @@ class Trials:
         return self._codec.pack(payload, self._sections, header)
 
     def _indexes(self, setting: Setting) -> tuple[GrainMap, GrainIndexes]:
-        device = self._codec.device
-        fractions = (torch.tensor([share], device=device) for share in (setting.split, setting.fine))
-        grains = route(self._scores, *fractions)
-        book = torch.tensor([setting.book], device=device)
-        coarse = self._codec.model.books.choose(self._coarse_features, book).codes
-        return grains, GrainIndexes(coarse, self._medium, self._fine)
+        if self._measured and not setting.exact:
+            grains = route_by_price(self._scores, setting.split, setting.fine)
+        else:
+            shares = (setting.split, setting.fine)
+            fractions = (torch.tensor([share], device=self._codec.device) for share in shares)
+            grains = route(self._scores, *fractions)
+        return grains, self._indexes_of_book(setting.book)
+
+    def _indexes_of_book(self, book: int) -> GrainIndexes:
+        numbers = torch.tensor([book], device=self._codec.device)
+        coarse = self._codec.model.books.choose(self._coarse_features, numbers).codes
+        return GrainIndexes(coarse, self._medium, self._fine)
+
+    def _prices(self) -> GrainScores:
+        """Decodes the picture with each granularity everywhere, and says what finer indices are worth."""
+        model = self._codec.model
+        book = torch.tensor([model.books.full], device=self._codec.device)
+        indexes = self._indexes_of_book(model.books.full)
+        rows, columns = self._medium.shape[1:]
+        target = self._image.permute(0, 3, 1, 2)
+        found = []
+        for number, grains in enumerate(uniform_maps(rows // 2, columns // 2, self._codec.device)):
+            self._notify(0.03 * (number + 1), "routing")
+            decoded = self._codec.finished(model.synthesise(indexes, grains, book), grains).clamp(0, 1)
+            found.append(local_distortion(target, decoded.permute(0, 3, 1, 2), (rows, columns)))
+        return critical_prices(GrainDistortions(*found))
 
     def _residuals(
         self, grains: GrainMap, indexes: GrainIndexes, book: int, share: float

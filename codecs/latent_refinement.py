@@ -25,9 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentpress.codecs.effort import check_effort
 from latentpress.models.entropy.latent_model import Rounding
-
-EFFORT_MAX = 10
 
 ITERATIONS = (0, 20, 40, 70, 120, 200, 320, 500, 800, 1250, 2000)
 """Steps of descent by effort. The papers take 2000."""
@@ -76,11 +75,7 @@ def iterations_of(effort: int) -> int:
         >>> iterations_of(0), iterations_of(10)
         (0, 2000)
     """
-    if isinstance(effort, bool) or not isinstance(effort, int):
-        raise TypeError(f"effort must be a whole number, got {effort!r}")
-    if not 0 <= effort <= EFFORT_MAX:
-        raise ValueError(f"effort must be within 0 and {EFFORT_MAX}, got {effort}")
-    return ITERATIONS[effort]
+    return ITERATIONS[check_effort(effort)]
 
 
 def temperature(step: int, steps: int) -> float:

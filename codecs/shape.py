@@ -26,6 +26,7 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
+from latentpress.codecs.effort import check_effort
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.posed_images import PosedImages
 from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
@@ -50,7 +51,6 @@ INTEGER_PARTS = ("geometry_prior", "colour_prior")
 """Parts of the bridge that decide probability tables, and so run in integers."""
 
 DEFAULT_QUALITY = 50.0
-MAX_EFFORT = 10
 MAX_RESOLUTION = 1024
 
 _ENCODER_POINTS = 2048
@@ -168,8 +168,7 @@ class ShapeCodec(Codec):
         name, value = next(iter(given.items()), ("quality", DEFAULT_QUALITY))
         if name != "quality" and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-        if not 0 <= effort <= MAX_EFFORT:
-            raise ValueError(f"effort must be in [0, {MAX_EFFORT}], got {effort}")
+        check_effort(effort)
         notify(0.0, "sampling")
         source = shape_source(x, colour)
 

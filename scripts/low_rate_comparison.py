@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 import latentpress
+from latentpress.scripts.codec_access import effort, effort_option
 from latentpress.scripts.comparison_sheet import Box, Panel, centred, comparison_sheet
 from latentpress.scripts.failures import exit_code, report
 from latentpress.scripts.peers import PEERS, Peer, around
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where results go")
     parser.add_argument("--rates", default=",".join(map(str, RATES)), metavar="R,R,...", help="bits a pixel")
+    parser.add_argument("--effort", type=effort, default=0, metavar="N", help="0 to 10 (default: 0)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument("--sheets", default="", metavar="NAME,...", help="pictures to draw, without suffix")
     args = parser.parse_args(argv)
@@ -118,7 +120,8 @@ def _compare(args: argparse.Namespace) -> None:
         pixels = pixels.expand(3, -1, -1).contiguous()
         panels: list[list[Panel]] = []
         for rate in rates:
-            line = list(_at_rate(codec, rivals, found, path.stem, pixels, rate))
+            data = codec.compress(pixels, target_bpp=rate, **effort_option(args.effort))
+            line = list(_at_rate(codec, data, rivals, found, path.stem, pixels, rate))
             rows += [row for row, _ in line]
             panels.append([_panel(row, decoded) for row, decoded in line])
         if path.stem in args.sheets.split(","):
@@ -133,6 +136,7 @@ def _compare(args: argparse.Namespace) -> None:
         "fingerprint": codec.fingerprint.hex(),
         "data": Path(args.data).name,
         "rates": rates,
+        "effort": args.effort,
         "skipped": {**skipped, **absent},
         "rows": [row._asdict() for row in rows],
     }
@@ -141,6 +145,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _at_rate(
     codec: latentpress.Codec,
+    data: bytes,
     rivals: Sequence[Rival],
     found: dict[str, Measure],
     name: str,
@@ -148,7 +153,6 @@ def _at_rate(
     rate: float,
 ) -> Iterator[tuple[Row, torch.Tensor]]:
     """Our file at a rate, then the best of every rival that is no larger."""
-    data = codec.compress(pixels, target_bpp=rate)
     yield _row(name, rate, "index", data, codec.decompress(data), pixels, found)
     for rival in rivals:
         encoded = cache(partial(rival.encode, pixels))

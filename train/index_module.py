@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentpress.models.index.granularity import (
     GrainMap,
-    PatchEntropy,
+    GrainScores,
     fractions_of_detail,
     route,
     routing_scores,
@@ -65,7 +65,7 @@ def random_grains(image: Tensor, quality: Tensor, all_coarse: float) -> GrainMap
     scores = routing_scores(image)
     # Noise makes maps of other routers, and of losses, familiar to the decoder.
     amount = _ENTROPY_NOISE * torch.rand_like(quality)[:, None, None] ** 3
-    scores = PatchEntropy(*(s + amount * torch.randn_like(s) for s in scores))
+    scores = GrainScores(*(s + amount * torch.randn_like(s) for s in scores))
     # More of the low rates, as in the codec's qualities.
     detail = ((quality / 100 - all_coarse) / (1 - all_coarse)).clamp(0, 1) ** 1.5
     split, fine = fractions_of_detail(detail)

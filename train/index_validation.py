@@ -12,9 +12,9 @@ from torch import Tensor
 from latentpress.models.index.granularity import GrainMap, fractions_of_detail, route, routing_scores
 from latentpress.models.index.model import IndexModel
 from latentpress.models.index.network import IndexNetwork
+from latentpress.models.wasserstein import wasserstein_distortion
 from latentpress.train.index_prior_loss import blind_bits, schedule_bits
 from latentpress.train.metrics.structural_similarity import WINDOW, MultiScaleSimilarity
-from latentpress.train.metrics.wasserstein import wasserstein_distortion
 
 
 def perplexity(usage: Tensor) -> float:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.index.granularity import CELL
+from latentpress.models.wasserstein import luma_chroma, wasserstein_distortion
 from latentpress.train.metrics.structural_similarity import MultiScaleSimilarity
-from latentpress.train.metrics.wasserstein import luma_chroma, wasserstein_distortion
 
 # Of squared errors in [0, 1]: what rounding to 8 bits leaves.
 _FLOOR = 1e-6

@@ -51,6 +51,28 @@ class GrainMap(NamedTuple):
         return repeat_positions(self.fine, 2)
 
 
+def uniform_maps(rows: int, columns: int, device: torch.device | str) -> tuple[GrainMap, GrainMap, GrainMap]:
+    """Maps of one picture that is coarse, medium and fine everywhere.
+
+    Args:
+        rows: Of cells.
+        columns: Of cells.
+        device: Where they are.
+
+    Example:
+        >>> [bool(grains.fine.any()) for grains in uniform_maps(1, 2, "cpu")]
+        [False, False, True]
+    """
+
+    def grains(split: bool, fine: bool) -> GrainMap:
+        return GrainMap(
+            torch.full((1, rows, columns), split, device=device),
+            torch.full((1, 2 * rows, 2 * columns), fine, device=device),
+        )
+
+    return grains(False, False), grains(True, False), grains(True, True)
+
+
 def repeat_positions(x: Tensor, factor: int) -> Tensor:
     """Repeats every position ``factor`` times each way.
 
@@ -97,11 +119,11 @@ def histogram_entropy(counts: Tensor) -> Tensor:
     return -(p * torch.log2(p.clamp(min=1e-9))).sum(dim=-1)
 
 
-class PatchEntropy(NamedTuple):
-    """Local entropy of a picture in bits.
+class GrainScores(NamedTuple):
+    """What a router goes by: the larger the score, the finer.
 
     Attributes:
-        cells: ``(B, h, w)``.
+        cells: ``(B, h, w)``, such as the local entropy in bits.
         quarters: ``(B, 2h, 2w)``.
     """
 
@@ -109,7 +131,7 @@ class PatchEntropy(NamedTuple):
     quarters: Tensor
 
 
-def patch_entropy(image: Tensor) -> PatchEntropy:
+def patch_entropy(image: Tensor) -> GrainScores:
     """Entropy of the grey levels in every cell and every quarter.
 
     Args:
@@ -122,10 +144,10 @@ def patch_entropy(image: Tensor) -> PatchEntropy:
     quarters = patch_histograms(image)
     b, rows, columns, bins = quarters.shape
     cells = quarters.view(b, rows // 2, 2, columns // 2, 2, bins).sum(dim=(2, 4))
-    return PatchEntropy(histogram_entropy(cells), histogram_entropy(quarters))
+    return GrainScores(histogram_entropy(cells), histogram_entropy(quarters))
 
 
-def routing_scores(image: Tensor) -> PatchEntropy:
+def routing_scores(image: Tensor) -> GrainScores:
     """What the router goes by: local entropy, made coherent so that the map is cheap to code.
 
     Quarters take half of their cell's entropy into account, and everything half of the mean around it. Maps
@@ -136,7 +158,7 @@ def routing_scores(image: Tensor) -> PatchEntropy:
     """
     found = patch_entropy(image)
     quarters = found.quarters + 0.5 * repeat_positions(found.cells, 2)
-    return PatchEntropy(_coherent(found.cells), _coherent(quarters))
+    return GrainScores(_coherent(found.cells), _coherent(quarters))
 
 
 def _coherent(scores: Tensor) -> Tensor:
@@ -153,7 +175,7 @@ def _largest(scores: Tensor, count: Tensor) -> Tensor:
     return rank < count[:, None]
 
 
-def route(scores: PatchEntropy, split_fraction: Tensor, fine_fraction: Tensor) -> GrainMap:
+def route(scores: GrainScores, split_fraction: Tensor, fine_fraction: Tensor) -> GrainMap:
     """Splits the cells with the largest scores, then refines the quarters with the largest.
 
     Args:
@@ -162,7 +184,7 @@ def route(scores: PatchEntropy, split_fraction: Tensor, fine_fraction: Tensor) -
         fine_fraction: ``(B,)`` in [0, 1], the part of the split cells' quarters that is fine.
 
     Example:
-        >>> scores = PatchEntropy(torch.tensor([[[1.0, 2.0]]]), torch.rand(1, 2, 4))
+        >>> scores = GrainScores(torch.tensor([[[1.0, 2.0]]]), torch.rand(1, 2, 4))
         >>> route(scores, torch.tensor([0.5]), torch.tensor([0.25])).split.tolist()
         [[[False, True]]]
     """

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latentpress.codecs.effort import EFFORT_MAX
 from latentpress.codecs.latent_refinement import (
-    EFFORT_MAX,
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,
     Latents,

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentpress.models.wasserstein import wasserstein_distortion
 from latentpress.train.metrics.structural_similarity import MultiScaleSimilarity
-from latentpress.train.metrics.wasserstein import wasserstein_distortion
 
 Measure = Callable[[Tensor, Tensor], float]
 """Original and decoded picture, ``(1, 3, H, W)`` in [0, 1], to a number."""

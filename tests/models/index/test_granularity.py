@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentpress.models.index.granularity import (
-    PatchEntropy,
+    GrainScores,
     fractions_of_detail,
     patch_entropy,
     repeat_positions,
@@ -16,9 +16,9 @@ from latentpress.models.index.granularity import (
 )
 
 
-def scores(seed: int, h: int, w: int, count: int = 2) -> PatchEntropy:
+def scores(seed: int, h: int, w: int, count: int = 2) -> GrainScores:
     generator = torch.Generator().manual_seed(seed)
-    return PatchEntropy(
+    return GrainScores(
         torch.rand(count, h, w, generator=generator), torch.rand(count, 2 * h, 2 * w, generator=generator)
     )
 
@@ -40,7 +40,7 @@ def test_every_position_has_one_granularity(h, w, split, fine, seed) -> None:
 def test_ratios_hold_for_every_picture_by_itself() -> None:
     found = scores(3, 4, 4)
     # One picture with all large scores must not take the other's splits.
-    found = PatchEntropy(found.cells + torch.tensor([0.0, 10.0])[:, None, None], found.quarters)
+    found = GrainScores(found.cells + torch.tensor([0.0, 10.0])[:, None, None], found.quarters)
     grains = route(found, torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.25]))
     assert grains.split.flatten(1).sum(dim=1).tolist() == [8, 8]
     assert grains.fine.flatten(1).sum(dim=1).tolist() == [8, 8]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latentpress.models.index.granularity import PatchEntropy, route
+from latentpress.models.index.granularity import GrainScores, route
 from latentpress.models.index.prior import STEPS, UNKNOWN, GrainIndexes, IndexPrior, step_map
 from latentpress.train.index_prior_loss import blind_bits, index_bits, schedule_bits
 
@@ -24,7 +24,7 @@ def prior() -> IndexPrior:
 @pytest.fixture
 def scene():
     torch.manual_seed(1)
-    scores = PatchEntropy(torch.rand(2, 5, 6), torch.rand(2, 10, 12))
+    scores = GrainScores(torch.rand(2, 5, 6), torch.rand(2, 10, 12))
     grains = route(scores, torch.tensor([0.5, 0.3]), torch.tensor([0.5, 0.3]))
     book = torch.tensor([3, 1])
     indexes = GrainIndexes(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from latentpress.models.wasserstein import oriented_bands, wasserstein_distortion
 from latentpress.train.metrics import perceptual
 from latentpress.train.metrics.structural_similarity import MultiScaleSimilarity
-from latentpress.train.metrics.wasserstein import oriented_bands, wasserstein_distortion
 from latentpress.train.reconstruction_loss import ReconstructionLoss
 
 

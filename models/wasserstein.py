@@ -15,6 +15,8 @@ squared error, large ones compare textures. No trained features are needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -59,15 +61,45 @@ def wasserstein_distortion(x: Tensor, y: Tensor) -> Tensor:
         raise ValueError(
             f"pictures must have sides of at least {_SMALLEST_SIDE} pixels, got {tuple(x.shape)}"
         )
+    return sum(distance.mean(dim=(1, 2, 3)) for distance in _distances(x, y))
+
+
+def local_distortion(x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where the Wasserstein distortion of pictures comes from.
+
+    Args:
+        x: ``(B, 3, H, W)`` RGB in [0, 1], float32, sides of at least 8 pixels.
+        y: The same shape.
+        size: Rows and columns of the answer.
+
+    Returns:
+        ``(B, *size)``; the mean is about the distortion.
+
+    Example:
+        >>> x = torch.zeros(1, 3, 64, 64)
+        >>> y = x.clone()
+        >>> y[..., :16] = 1
+        >>> found = local_distortion(x, y, (4, 4))
+        >>> bool((found[..., 0] > found[..., 3]).all())
+        True
+    """
+    found = [
+        F.interpolate(distance.mean(1, keepdim=True), size=size, mode="bilinear", align_corners=False)
+        for distance in _distances(x, y)
+    ]
+    return torch.stack(found).sum(0)[:, 0]
+
+
+def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """Squared distances of moments, ``(B, C, h, w)``, level by level, then those of the residual."""
     first, second = luma_chroma(x), luma_chroma(y)
-    total = x.new_zeros(x.shape[0])
     for level in range(LEVELS):
         if min(first.shape[-2:]) < _SMALLEST_SIDE:
             break
         channels = slice(0, 3 if level else 1)
-        total = total + _band_distance(first[:, channels], second[:, channels])
+        yield _band_distance(first[:, channels], second[:, channels])
         first, second = halve(first), halve(second)
-    return total + (first - second).square().mean(dim=(1, 2, 3))
+    yield (first - second).square()
 
 
 def luma_chroma(x: Tensor) -> Tensor:
@@ -94,7 +126,7 @@ def oriented_bands(x: Tensor) -> Tensor:
 def _band_distance(x: Tensor, y: Tensor) -> Tensor:
     mean_x, std_x = _moments(oriented_bands(x))
     mean_y, std_y = _moments(oriented_bands(y))
-    return ((mean_x - mean_y).square() + (std_x - std_y).square()).mean(dim=(1, 2, 3))
+    return (mean_x - mean_y).square() + (std_x - std_y).square()
 
 
 def _moments(bands: Tensor) -> tuple[Tensor, Tensor]:
