@@ -279,6 +279,8 @@ def _network_base(
     for number, (data, scale) in enumerate(zip(groups, header.scales, strict=True)):
         found = model.decode(data, header.shape[1:], header.quality_tenths, header.periodic, decoder)
         first = number * GROUP
+        if decoder == "realistic" and first + GROUP <= components:
+            found = model.sharpened(found, header.quality_tenths, header.periodic)
         base[first : first + GROUP] = found[: components - first].astype(np.float64) * scale
     return base
 

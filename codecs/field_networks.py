@@ -20,12 +20,16 @@ from latentpress.codecs.symbol_coders import CodedPart
 from latentpress.codecs.volume_coder import Axes, VolumeCoder
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network
+from latentpress.models.field.spectral_gain import SpectralGain
 from latentpress.models.field.transforms import PATCH, STRIDE, Enhancer
 
 INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
 """Parts of a network that decide probability tables, and so run in integers."""
 
 Decoder = Literal["faithful", "realistic"]
+
+GAIN_ARRAYS = ("realistic.gain.rows", "realistic.gain.spread")
+"""Additions to the arrays of a ratio that make a :class:`SpectralGain`."""
 
 
 class RatioModel(NamedTuple):
@@ -41,12 +45,15 @@ class RatioModel(NamedTuple):
         realistic: Takes the place of the last part of the synthesis to restore small scales; None if the
             weights have none.
         device: Where the networks run.
+        gain: Of small scales, for whole fields of the realistic decoder, see :meth:`sharpened`; None if the
+            weights have none.
     """
 
     network: FieldNetwork
     coder: VolumeCoder
     realistic: Enhancer | None
     device: torch.device
+    gain: SpectralGain | None = None
 
     @property
     def analysis_halo(self) -> int:
@@ -134,6 +141,25 @@ class RatioModel(NamedTuple):
         result: NDArray[np.float32] = field.contiguous().cpu().numpy()
         return result
 
+    @torch.inference_mode()
+    def sharpened(self, values: NDArray[np.float32], tenths: int, periodic: Axes) -> NDArray[np.float32]:
+        """Gives the small scales of a whole field of the realistic decoder their energy.
+
+        Args:
+            values: ``(3, D, H, W)`` of unit variance.
+            tenths: Quality.
+            periodic: Axes that continue at their far ends.
+
+        Returns:
+            Same shape; the same values if the weights have no gain.
+        """
+        if self.gain is None:
+            return values
+        with _full_precision(self.device):
+            field = self.gain(torch.from_numpy(values).to(self.device), tenths / 10, periodic)
+        result: NDArray[np.float32] = field.cpu().numpy()
+        return result
+
     def _operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
         quality = torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
         return quality, torch.tensor([periodic], device=self.device)
@@ -185,7 +211,11 @@ def with_prefix(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def load_ratio(
-    config: Mapping[str, int], tensors: Mapping[str, Any], tables: TableSet, device: torch.device
+    config: Mapping[str, int],
+    tensors: Mapping[str, Any],
+    tables: TableSet,
+    device: torch.device,
+    added: Mapping[str, Any] | None = None,
 ) -> RatioModel:
     """Builds and fills the networks of one ratio.
 
@@ -194,6 +224,7 @@ def load_ratio(
         tensors: Arrays of a weight file, without the ratio's prefix.
         tables: One for every entry of the scale table of volumes.
         device: Where the networks run.
+        added: Additions of a weight file, without the ratio's prefix.
 
     Raises:
         ValueError: The arrays do not fit the configuration.
@@ -220,4 +251,7 @@ def load_ratio(
         latent_channels=network.latent_channels,
         hyper_channels=hyper_channels,
     )
-    return RatioModel(network, coder, realistic, device)
+    gain: SpectralGain | None = None
+    if added and set(GAIN_ARRAYS) <= set(added):
+        gain = SpectralGain(*(torch.from_numpy(np.array(added[name])) for name in GAIN_ARRAYS))
+    return RatioModel(network, coder, realistic, device, gain)

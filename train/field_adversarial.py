@@ -278,8 +278,8 @@ class FieldAdversarial(lightning.LightningModule):
                 "truth": truth,
             }
             for name, field in fields.items():
-                if bool(flow.periodic.all()):
-                    field = solenoidal(field[0].permute(3, 0, 1, 2)).permute(1, 2, 3, 0)[None]
+                field = solenoidal(field[0].permute(3, 0, 1, 2), flow.periodic[0].tolist())
+                field = field.permute(1, 2, 3, 0)[None]
                 statistics = _statistics(field, bool(flow.periodic.all()))
                 record[name] = {"nrmse": round(nrmse(flow.field, field), 5), **statistics}
             self._records.append(record)

@@ -10,8 +10,10 @@ from torch import Tensor
 STENCIL = (2 / 3, -1 / 12)
 """Weights of central differences of fourth order, of neighbours one and two samples away.
 
-Second order would mistake the smallest scales of a resolved flow for divergence, and higher orders look so
-far that they leave more of a codec's error where it is.
+Second order would mistake the smallest scales of a resolved flow for divergence: at small ratios it adds more
+error than it removes. Sixth and eighth order look so far that they leave more of a codec's error where it is,
+and more divergence. On simulated flows fourth order had the smallest error of the four at a byte ratio of 64,
+and came within 0.2 % of the smallest, that of second order, at 512 and 2048.
 """
 
 _REACH = len(STENCIL)

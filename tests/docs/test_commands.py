@@ -88,6 +88,7 @@ SMALLER = {
     "scripts.shape_comparison": "--bytes 2000 --effort 0",
     "scripts.coloured_shape_comparison": "--bytes 2000",
     "train.control_shape": "--bytes 2000",
+    "train.fit_field_gain": "--small",
     "train.fit_tables": "--limit 2 --qualities 50 --prior-weight 1",
     "train.export_index": "--most 2",
     "train.index_residual": "--codes 8 --most 2",

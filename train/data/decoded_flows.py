@@ -92,7 +92,10 @@ def decoded_flows(
             data = model.encode(values, tenths, periodic)
             latent = model.latents(data, tuple(size // STRIDE for size in shape), tenths, periodic)  # type: ignore[arg-type]
             for decoder in decoders:
-                field = torch.from_numpy(model.synthesise(latent, tenths, periodic, decoder))
+                restored = model.synthesise(latent, tenths, periodic, decoder)
+                if decoder == "realistic":
+                    restored = model.sharpened(restored, tenths, periodic)
+                field = torch.from_numpy(restored)
                 name = f"{decoder}, ratio {ratio}, quality {tenths / 10:g}"
                 found.append(DecodedFlow(name, number, field.permute(1, 2, 3, 0).contiguous()))
     return FlowPairs(true.permute(0, 2, 3, 4, 1).contiguous(), found)

@@ -1,0 +1,129 @@
+"""The gain of the realistic decoder's small scales: where it is applied, and that old weights do without."""
+
+import dataclasses
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latentpress.codecs.field import FieldCodec
+from latentpress.codecs.weights import ADDITION, WeightFile
+from latentpress.models.field.spectral_gain import BANDS, SpectralGain
+
+
+def _load_helper():
+    path = Path(__file__).with_name("field_weights.py")
+    spec = importlib.util.spec_from_file_location("field_weights", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HELPER = _load_helper()
+NAMES = [f"{ADDITION}ratio64.realistic.gain.{part}" for part in ("rows", "spread")]
+
+
+@pytest.fixture(scope="module")
+def plain() -> WeightFile:
+    return HELPER.field_weights()
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    """A gain for the ratio 64 alone, from none at quality 0 on."""
+    rows = np.zeros((2, BANDS, 3), np.float32)
+    rows[1, 8:, 0] = np.linspace(0, 0.8, BANDS - 8)
+    return dict(zip(NAMES, (rows, np.zeros((2, 2, 3), np.float32)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def weights(plain, arrays) -> WeightFile:
+    return dataclasses.replace(plain, tensors={**plain.tensors, **arrays})
+
+
+@pytest.fixture(scope="module")
+def codecs(plain, weights) -> tuple[FieldCodec, FieldCodec]:
+    return FieldCodec(plain), FieldCodec(weights)
+
+
+@pytest.fixture(scope="module")
+def flow() -> np.ndarray:
+    return (HELPER.waves(7, 40, 32, 48) * 3 + 20).astype(np.float32)
+
+
+def test_streams_stay(codecs, flow) -> None:
+    """Old streams decode with weights that got a gain, new ones with weights that have none."""
+    before, after = codecs
+    assert before.fingerprint == after.fingerprint
+    data = after.compress(flow, ratio=64)
+    assert data == before.compress(flow, ratio=64)
+    assert torch.equal(before.decompress(data), after.decompress(data))
+    assert before.decompress(data, decoder="realistic").shape == flow.shape
+
+
+@pytest.mark.parametrize("periodic", [False, True, (True, False, True)])
+def test_whole_fields_and_those_in_blocks(codecs, flow, arrays, periodic) -> None:
+    before, after = codecs
+    axes = (periodic,) * 3 if isinstance(periodic, bool) else periodic
+    gain = SpectralGain(*(torch.from_numpy(arrays[name]) for name in NAMES))
+    file = io.BytesIO()
+    after.compress_blocks(flow, file, block=16, ratio=64, quality=60, periodic=periodic)
+    for data in (after.compress(flow, ratio=64, quality=60, periodic=periodic), file.getvalue()):
+        without, found = (c.decompress(data, decoder="realistic") for c in (before, after))
+        mean = torch.from_numpy(flow.mean((1, 2, 3), keepdims=True))
+        expected = gain(without - mean, 60.0, axes) + mean
+        torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
+        assert not torch.allclose(found, without, atol=1e-2)
+    with after.open(file, decoder="realistic") as field:
+        part = field[:, 3:20, :, 5:9]
+    np.testing.assert_allclose(part, without[:, 3:20, :, 5:9], atol=1e-4)
+
+
+def test_where_there_is_none(codecs, flow) -> None:
+    """At other ratios, of components that make no velocity, of planes and of small fields."""
+    before, after = codecs
+    for x, options in (
+        (flow, {"ratio": 8}),
+        (flow, {"ratio": 64, "quality": 0}),
+        (flow[:2], {"ratio": 64}),
+        (flow[:, 0], {"ratio": 64}),
+        (flow[:, :24], {"ratio": 64}),
+    ):
+        data = after.compress(x, **options)
+        assert torch.equal(*(c.decompress(data, decoder="realistic") for c in (before, after)))
+
+
+def test_further_components_and_gaps(codecs, flow) -> None:
+    """Three of four components are a velocity; gaps stay gaps."""
+    before, after = codecs
+    x = np.concatenate((flow, flow[:1]))
+    x[:, 5:9, 3, 3] = np.nan
+    data = after.compress(x, ratio=64)
+    without, found = (c.decompress(data, decoder="realistic") for c in (before, after))
+    assert np.array_equal(found.isnan().numpy(), np.isnan(x))
+    finite = ~np.isnan(x)
+    assert torch.equal(found[3].nan_to_num(), without[3].nan_to_num())
+    assert not np.allclose(found.numpy()[finite], without.numpy()[finite], atol=1e-3)
+    file = io.BytesIO()
+    after.compress_blocks(x, file, block=16, ratio=64)
+    without, found = (c.decompress(file.getvalue(), decoder="realistic") for c in (before, after))
+    assert torch.equal(found.nan_to_num(), without.nan_to_num())
+
+
+def test_divergence_is_removed_behind_it(codecs, flow) -> None:
+    data = codecs[1].compress(flow, ratio=64, quality=80, periodic=True)
+    free = codecs[1].decompress(data, decoder="realistic", divergence_free=True).double()
+    axes = [torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in free.shape[1:]]
+    k = torch.stack(torch.meshgrid(*[a / len(a) for a in axes], indexing="ij"))
+    k[k.abs() == 0.5] = 0
+    modes = torch.fft.fftn(free - free.mean((1, 2, 3), keepdim=True), dim=(1, 2, 3))
+    assert float((k * modes).sum(0).abs().max()) < 1e-4 * float(modes.abs().max())
+
+
+def test_damaged_gains_are_refused(weights) -> None:
+    wrong = {**weights.tensors, NAMES[0]: weights.tensors[NAMES[0]][:, 1:]}
+    with pytest.raises(ValueError, match="gains have finite rows"):
+        FieldCodec(dataclasses.replace(weights, tensors=wrong))
