@@ -110,7 +110,7 @@ def realistic_table(curves: Mapping[str, Sequence[Point]]) -> str:
 def index_table(curves: Mapping[str, Sequence[Point]]) -> str:
     """PSNR and Wasserstein distortion of the index codec's stages, from coarse indices to fine ones."""
     rows = []
-    for stage in ("index-1", "index-2"):
+    for stage in ("index-1", "index-2", "index-2-again"):
         for point in curves.get(stage, ()):
             pairs = zip(point["psnr"], point["wasserstein"], strict=True)
             values = [f"{psnr:.1f} dB, {distortion:.1f}" for psnr, distortion in pairs]

@@ -92,6 +92,7 @@ SMALLER = {
     "train.fit_tables": "--limit 2 --qualities 50 --prior-weight 1",
     "train.export_index": "--most 2",
     "train.index_residual": "--codes 8 --most 2",
+    "train.index_texture": "--most 2",
 }
 
 # What Lightning and jsonargparse say about themselves, and what is a matter of taste in a test.
