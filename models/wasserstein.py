@@ -61,7 +61,7 @@ def wasserstein_distortion(x: Tensor, y: Tensor) -> Tensor:
         raise ValueError(
             f"pictures must have sides of at least {_SMALLEST_SIDE} pixels, got {tuple(x.shape)}"
         )
-    return sum(distance.mean(dim=(1, 2, 3)) for distance in _distances(x, y))
+    return torch.stack([distance.mean(dim=(1, 2, 3)) for distance in _distances(x, y)]).sum(0)
 
 
 def local_distortion(x: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:

@@ -51,7 +51,7 @@ def position_noise(rows: int, columns: int, device: torch.device | str, seed: in
         word = word & _WORD
         word = ((word >> 16) ^ word) * 0x45D9F3B
     word = word & _WORD
-    total = sum((word >> shift) & 0xFF for shift in (0, 8, 16, 24))
+    total = torch.stack([(word >> shift) & 0xFF for shift in (0, 8, 16, 24)]).sum(0)
     return (total.float() - _BYTES_MEAN) / _BYTES_DEVIATION
 
 
