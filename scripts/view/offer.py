@@ -14,7 +14,7 @@ PICTURE, FIELD, SHAPE = "picture", "field", "shape"
 
 _KINDS = {"image": PICTURE, "image-max": PICTURE, "index": PICTURE, "field": FIELD, "shape": SHAPE}
 _RATES = {PICTURE: ("quality", "bytes"), FIELD: ("bound", "ratio", "bytes"), SHAPE: ("quality", "bytes")}
-_REFINING = frozenset({"image", "image-max", "shape"})
+_REFINING = frozenset({"image", "image-max", "index", "shape"})
 # Packages that a family needs besides those that the page does, and their extra.
 _NEEDED = {"shape": {"trimesh": "shape", "skimage": "shape"}}
 
