@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -76,8 +77,10 @@ def setting_of_quality(quality: float, full_book: int, residuals: bool = False) 
         ValueError: It is outside.
 
     Example:
-        >>> setting_of_quality(0, 7)[:3], setting_of_quality(90, 7, True)[1:4]
-        ((0, 0.0, 0.0), (1.0, 1.0, 0.0))
+        >>> setting_of_quality(0, 7)
+        Setting(book=0, split=0.0, fine=0.0, residual=0.0, exact=False)
+        >>> setting_of_quality(90, 7, True)[1:4], setting_of_quality(95, 7, True)[1:4]
+        ((1.0, 1.0, 0.0), (1.0, 1.0, 0.5))
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be within 0 and 100, got {quality}")
@@ -151,13 +154,12 @@ class Trials:
         self._coarse_features = features.coarse
         self._medium, self._fine = codec.model.finer_indexes(features)
         self._measured = effort > 0
-        self._scores = self._prices() if self._measured else routing_scores(image)
+        self._coarse_map, _, self._fine_map = self._uniform_maps()
 
     @torch.inference_mode()
     def at(self, setting: Setting) -> bytes:
         """The stream at a setting."""
-        # How many trials a search takes is not known beforehand; the fraction only ever rises.
-        self._notify(1 - 0.9 * 0.9**self._count, "encoding")
+        self._notify(self._fraction(), "encoding")
         self._count += 1
         grains, indexes = self._indexes(setting)
         residuals = self._residuals(grains, indexes, setting.book, setting.residual)
@@ -165,14 +167,31 @@ class Trials:
         payload = self._codec.send(header, grains, indexes, residuals)
         return self._codec.pack(payload, self._sections, header)
 
+    def _fraction(self) -> float:
+        """What is done; how many trials a search takes is not known beforehand, so it only ever rises."""
+        return 1 - 0.9 * 0.9**self._count
+
     def _indexes(self, setting: Setting) -> tuple[GrainMap, GrainIndexes]:
+        return self._grains(setting), self._indexes_of_book(setting.book)
+
+    def _grains(self, setting: Setting) -> GrainMap:
+        if setting.split == 0:
+            return self._coarse_map
+        if setting.split == 1 and setting.fine == 1:
+            return self._fine_map
         if self._measured and not setting.exact:
-            grains = route_by_price(self._scores, setting.split, setting.fine)
-        else:
-            shares = (setting.split, setting.fine)
-            fractions = (torch.tensor([share], device=self._codec.device) for share in shares)
-            grains = route(self._scores, *fractions)
-        return grains, self._indexes_of_book(setting.book)
+            return route_by_price(self._scores, setting.split, setting.fine)
+        shares = (setting.split, setting.fine)
+        return route(self._scores, *(torch.tensor([share], device=self._codec.device) for share in shares))
+
+    def _uniform_maps(self) -> tuple[GrainMap, GrainMap, GrainMap]:
+        rows, columns = self._medium.shape[1:]
+        return uniform_maps(rows // 2, columns // 2, self._codec.device)
+
+    @cached_property
+    def _scores(self) -> GrainScores:
+        """What decides between coarse and fine; not needed where one of them is everywhere."""
+        return self._prices() if self._measured else routing_scores(self._image)
 
     def _indexes_of_book(self, book: int) -> GrainIndexes:
         numbers = torch.tensor([book], device=self._codec.device)
@@ -184,13 +203,13 @@ class Trials:
         model = self._codec.model
         book = torch.tensor([model.books.full], device=self._codec.device)
         indexes = self._indexes_of_book(model.books.full)
-        rows, columns = self._medium.shape[1:]
+        size = self._medium.shape[1], self._medium.shape[2]
         target = self._image.permute(0, 3, 1, 2)
         found = []
-        for number, grains in enumerate(uniform_maps(rows // 2, columns // 2, self._codec.device)):
-            self._notify(0.03 * (number + 1), "routing")
+        for grains in self._uniform_maps():
+            self._notify(self._fraction(), "routing")
             decoded = self._codec.finished(model.synthesise(indexes, grains, book), grains).clamp(0, 1)
-            found.append(local_distortion(target, decoded.permute(0, 3, 1, 2), (rows, columns)))
+            found.append(local_distortion(target, decoded.permute(0, 3, 1, 2), size))
         return critical_prices(GrainDistortions(*found))
 
     def _residuals(

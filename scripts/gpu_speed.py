@@ -15,8 +15,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,7 +166,7 @@ def measure(codec: Any, pictures: Sequence[Tensor], args: argparse.Namespace, pr
         )
         return len(few) / seconds
 
-    with _autocast(codec.device, precision):
+    with torch.autocast(codec.device.type, getattr(torch, precision), enabled=precision != "float32"):
         encode, streams = together(lambda: codec.compress_batch(some, quality=args.quality))
         encode_one = singly(lambda picture: codec.compress(picture, quality=args.quality), some)
         # Threads do not take autocast over.
@@ -263,12 +262,6 @@ def _made(random_numbers: np.random.Generator, width: int, height: int) -> NDArr
     pixels = 120 + 48 * planes[:1] + 14 * planes * np.array([[[1]], [[0]], [[-1]]])
     made: NDArray[np.uint8] = pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(made)
-
-
-@contextmanager
-def _autocast(device: torch.device, precision: str) -> Iterator[None]:
-    with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-        yield
 
 
 def _wait(device: torch.device) -> None:

@@ -1,7 +1,9 @@
 """What every test shares."""
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -22,6 +24,18 @@ def pytest_sessionstart() -> None:
     import torch
 
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(scope="session")
+def field_helper() -> ModuleType:
+    """The module that makes a tiny field codec and the waves that it is for, ``codecs/field_weights.py``."""
+    path = Path(__file__).parent / "codecs" / "field_weights.py"
+    spec = importlib.util.spec_from_file_location("field_weights", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

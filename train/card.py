@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from latentpress.codecs.card import Measurement, ModelCard, RateDifference, RatePoint, card_path, read_card
-from latentpress.codecs.weights import read_weight_file
+from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.codecs.whole_files import write_whole
 
 
@@ -66,6 +66,24 @@ def measurements(paths: Iterable[str | Path], fingerprint: str) -> tuple[Measure
                 f"{path} measured effort {report['effort']}, figures of a card are without effort"
             )
     return tuple(found)
+
+
+def write_with_card(weights: WeightFile, out: str | Path, card_of: str | Path | None = None) -> None:
+    """Writes weights and, where there is a card, one that fits them beside them.
+
+    Args:
+        weights: Those of a file with something changed or added.
+        out: The weight file to write.
+        card_of: Weight file whose card is taken; None for that of ``out`` itself.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: The card is none.
+    """
+    source = card_path(out if card_of is None else card_of)
+    write_whole(Path(out), weights.to_bytes())
+    if source.is_file():
+        write_card(refreshed(read_card(source), out), out)
 
 
 def refreshed(card: ModelCard, weights: str | Path, reports: Sequence[str | Path] = ()) -> ModelCard:

@@ -29,14 +29,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.field_networks import GAIN_ARRAYS
 from latentpress.codecs.weights import ADDITION, WeightFile, read_weight_file
-from latentpress.codecs.whole_files import write_whole
 from latentpress.models.field.projection import solenoidal
 from latentpress.models.field.spectral_gain import BANDS, LARGEST, LEAST_SIDE, SEEN, band_densities
-from latentpress.train.card import refreshed, write_card
+from latentpress.train.card import write_with_card
 from latentpress.train.data.flows import unit_variance
 from latentpress.train.data.turbulence import simulate
 
@@ -254,9 +252,7 @@ def main(args: Sequence[str] | None = None) -> int:
         velocity = simulated(boxes, options.cache)
         start = time.monotonic()
         extended = with_gains(weights, fit(weights, velocity))
-        write_whole(out, extended.to_bytes())
-        if card_path(options.weights).is_file():
-            write_card(refreshed(read_card(options.weights), out), out)
+        write_with_card(extended, out, card_of=options.weights)
     except (OSError, ValueError) as error:
         print(f"{options.weights}: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet
-from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.index import IndexCodec
 from latentpress.codecs.index_residual import BIT_WORTH, CLASSES, PATCH, ResidualBook
 from latentpress.codecs.weights import ADDITION, WeightFile, read_weight_file
-from latentpress.codecs.whole_files import write_whole
 from latentpress.models.index.granularity import CELL, FINE, GrainMap
 from latentpress.models.index.model import IndexModel
 from latentpress.models.layers import space_to_depth
-from latentpress.train.card import refreshed, write_card
+from latentpress.train.card import write_with_card
 from latentpress.train.fit_grain_tables import pictures_below
 
 CROP = 384
@@ -202,9 +199,7 @@ def main(args: Sequence[str] | None = None) -> None:
         errors = residual_errors(model, pictures_below(options.photographs, options.most))
         book = fit_residual_book(errors, options.codes)
         extended = with_residual_book(weights, book)
-        write_whole(Path(options.weights), extended.to_bytes())
-        if card_path(options.weights).is_file():
-            write_card(refreshed(read_card(options.weights), options.weights), options.weights)
+        write_with_card(extended, options.weights)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"{len(book.patches)} patches of {len(errors)} photographs")

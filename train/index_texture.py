@@ -14,21 +14,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.index import TEXTURE_PATTERN, IndexCodec
 from latentpress.codecs.weights import ADDITION, WeightFile, read_weight_file
-from latentpress.codecs.whole_files import write_whole
 from latentpress.models.index.cell_texture import CELL_VALUES
 from latentpress.models.index.granularity import CELL, uniform_maps
 from latentpress.models.index.model import IndexModel
-from latentpress.train.card import refreshed, write_card
+from latentpress.train.card import write_with_card
 from latentpress.train.fit_grain_tables import pictures_below
 
 _LARGEST_SIDE = 512
@@ -130,9 +127,7 @@ def main(args: Sequence[str] | None = None) -> None:
         weights = read_weight_file(options.weights)
         found = common_pattern(IndexCodec(weights).model, pictures_below(options.photographs, options.most))
         extended = with_pattern(weights, found.pattern)
-        write_whole(Path(options.weights), extended.to_bytes())
-        if card_path(options.weights).is_file():
-            write_card(refreshed(read_card(options.weights), options.weights), options.weights)
+        write_with_card(extended, options.weights)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"energy of the pattern: {found.decoded:.0f} decoded, {found.true:.0f} in photographs")

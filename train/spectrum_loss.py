@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from latentpress.models.field.spectral_gain import cosine_matrix
+
 LOWEST_WAVE = 3.0
 """Half waves a crop at which the first band begins; longer ones are no loss of any codec."""
 
@@ -44,8 +46,6 @@ class SpectrumLoss(nn.Module):
         super().__init__()
         place = (torch.arange(size, dtype=torch.float64) + 0.5) / size
         waves = torch.arange(size, dtype=torch.float64)
-        cosines = torch.cos(math.pi * waves[:, None] * place) * math.sqrt(2 / size)
-        cosines[0] /= math.sqrt(2)
         window = torch.sin(math.pi * place).square()
         number = torch.stack(torch.meshgrid(waves, waves, waves, indexing="ij")).square().sum(0).sqrt()
         edges = torch.logspace(
@@ -54,7 +54,7 @@ class SpectrumLoss(nn.Module):
         band = torch.bucketize(number.flatten(), edges, right=True) - 1
         members = (band[:, None] == torch.arange(bands)).float()
         # They follow from the arguments, so checkpoints need not hold them.
-        self.register_buffer("cosines", cosines.float(), persistent=False)
+        self.register_buffer("cosines", cosine_matrix(size), persistent=False)
         self.register_buffer("window", window.float(), persistent=False)
         self.register_buffer("members", members[:, members.any(0)], persistent=False)
 

@@ -100,10 +100,13 @@ class CellTexture:
         Returns:
             The same shape; nothing changes further than half a cell from coarse ones.
         """
+        coarse = grains.coarse_mask()
+        if not bool(coarse.any()):
+            return image
         b, height, width, _ = image.shape
         cells = image.view(b, height // CELL, CELL, width // CELL, CELL, 3)
         pattern = self.pattern.view(CELL, CELL, 3).to(image.device)
-        share = torch.einsum("bhiwjc,ijc->bhw", cells, pattern) * grains.coarse_mask()
+        share = torch.einsum("bhiwjc,ijc->bhw", cells, pattern) * coarse
         plain = cells - torch.einsum("bhw,ijc->bhiwjc", share, pattern)
         strength = F.interpolate(
             share.abs()[:, None], scale_factor=CELL, mode="bilinear", align_corners=False

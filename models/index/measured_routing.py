@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentpress.models.index.granularity import GrainMap, GrainScores, repeat_positions, route
+from latentpress.models.index.granularity import GrainMap, GrainScores, repeat_positions, uniform_maps
 
 COARSE_BITS = 6.8
 """What a coarse index costs with the shipped prior, in the mean over Kodak's pictures."""
@@ -100,8 +100,8 @@ def route_by_price(prices: GrainScores, split_fraction: float, fine_fraction: fl
     wanted = torch.tensor([round(split_fraction * total)], dtype=torch.float64)
     bits = float(index_bits(wanted, (fine_fraction * 4 * wanted).round(), total))
     if split_fraction >= 1 and fine_fraction >= 1:
-        ones = torch.ones(1)
-        return route(prices, ones.to(prices.cells.device), ones.to(prices.cells.device))
+        _, rows, columns = prices.cells.shape
+        return uniform_maps(rows, columns, prices.cells.device)[2]
     every = torch.cat((prices.cells.flatten(), prices.quarters.flatten()))
     low, high = float(every.min()) - 1e-9, float(every.max())
     best = _map_of_price(prices, high)

@@ -1,8 +1,6 @@
 """A tiny image codec that really trades bytes for quality, and pictures for it."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -226,14 +224,8 @@ def tiny_residual_codec(tiny_residual_weights):
 
 
 @pytest.fixture(scope="session")
-def field_codec() -> Any:
+def field_codec(field_helper) -> Any:
     """A tiny field codec of two ratios for waves, see ``field_weights.py``; made once, it takes a while."""
     from latentpress.codecs.field import FieldCodec
 
-    path = Path(__file__).with_name("field_weights.py")
-    spec = importlib.util.spec_from_file_location("field_weights", path)
-    assert spec is not None
-    assert spec.loader is not None
-    helper = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helper)
-    return FieldCodec(helper.field_weights())
+    return FieldCodec(field_helper.field_weights())

@@ -1,9 +1,7 @@
 """The gain of the realistic decoder's small scales: where it is applied, and that old weights do without."""
 
 import dataclasses
-import importlib.util
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,22 +11,12 @@ from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.weights import ADDITION, WeightFile
 from latentpress.models.field.spectral_gain import BANDS, SpectralGain
 
-
-def _load_helper():
-    path = Path(__file__).with_name("field_weights.py")
-    spec = importlib.util.spec_from_file_location("field_weights", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HELPER = _load_helper()
 NAMES = [f"{ADDITION}ratio64.realistic.gain.{part}" for part in ("rows", "spread")]
 
 
 @pytest.fixture(scope="module")
-def plain() -> WeightFile:
-    return HELPER.field_weights()
+def plain(field_helper) -> WeightFile:
+    return field_helper.field_weights()
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +38,8 @@ def codecs(plain, weights) -> tuple[FieldCodec, FieldCodec]:
 
 
 @pytest.fixture(scope="module")
-def flow() -> np.ndarray:
-    return (HELPER.waves(7, 40, 32, 48) * 3 + 20).astype(np.float32)
+def flow(field_helper) -> np.ndarray:
+    return (field_helper.waves(7, 40, 32, 48) * 3 + 20).astype(np.float32)
 
 
 def test_streams_stay(codecs, flow) -> None:

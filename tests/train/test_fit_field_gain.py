@@ -1,8 +1,6 @@
 """Gains measured from boxes: the regression by hand, and the command."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +12,9 @@ from latentpress.models.field.spectral_gain import BANDS, LARGEST, SEEN, Spectra
 from latentpress.train.fit_field_gain import Boxes, fit, fitted, main, simulated, with_gains
 
 
-def _load_helper():
-    path = Path(__file__).parents[1] / "codecs" / "field_weights.py"
-    spec = importlib.util.spec_from_file_location("field_weights", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def weights():
-    return _load_helper().field_weights()
+def weights(field_helper):
+    return field_helper.field_weights()
 
 
 def test_what_is_put_in_is_found() -> None:
