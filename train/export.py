@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
+from latentpress.codecs.byte_weights import in_bytes
 from latentpress.codecs.card import ModelCard, card_path
 from latentpress.codecs.image_transforms import INTEGER_PARTS
 from latentpress.codecs.weights import WeightFile
@@ -37,6 +39,7 @@ def export_image(
     state: Mapping[str, Tensor],
     tables: TableSet | None = None,
     family: str = IMAGE,
+    matrices_in_bytes: Sequence[str] = (),
 ) -> WeightFile:
     """Makes the weight file of an image codec.
 
@@ -45,6 +48,8 @@ def export_image(
         state: The trained network's state, float32.
         tables: Frequency tables, one for every entry of the scale table; Gaussian ones if None.
         family: Of the network.
+        matrices_in_bytes: Which matrices of the transforms take one byte a number instead of two, as patterns
+            of their names (those of ``fnmatch``). Blocks that were added to trained ones hardly suffer.
 
     Raises:
         InexactLayer: The integer arithmetic of a layer cannot be proved exact.
@@ -55,12 +60,19 @@ def export_image(
         setattr(network, part, convert(getattr(network, part)))
     for name, tensor in network.state_dict().items():
         array = tensor.detach().cpu().numpy()
+        if array.ndim == 2 and array.dtype == np.float32 and _matches(name, matrices_in_bytes):
+            tensors.update(in_bytes(name, array))
+            continue
         if array.dtype == np.float32 and not name.endswith(_FULL_PRECISION):
             array = array.astype(np.float16)
         tensors[name] = array
     tables = tables or gaussian_tables(scale_table().numpy())
     tensors.update({f"tables.{name}": array for name, array in tables.to_arrays().items()})
     return WeightFile(family, dict(config), tensors)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def recorded_family(path: str) -> str:
@@ -96,6 +108,7 @@ def write_export(
     training: str,
     lambda_range: tuple[float, float] | None = None,
     reports: Sequence[str | Path] = (),
+    matrices_in_bytes: Sequence[str] = (),
 ) -> ModelCard:
     """Exports a checkpoint to a weight file and writes the model card beside it.
 
@@ -106,6 +119,7 @@ def write_export(
         training: How they were trained.
         lambda_range: Lambdas at qualities 0 and 100; None for those the checkpoint records.
         reports: JSON files of ``latentpress eval`` for these weights.
+        matrices_in_bytes: As for :func:`export_image`.
 
     Raises:
         ValueError: The lambdas are neither given nor recorded, or a report is of other weights.
@@ -115,7 +129,8 @@ def write_export(
     if lambda_range is None:
         raise ValueError(f"{checkpoint} does not record its lambdas: say which they were")
     config, state = network_from_checkpoint(checkpoint)
-    weights = export_image(config, state, family=recorded_family(checkpoint))
+    family = recorded_family(checkpoint)
+    weights = export_image(config, state, family=family, matrices_in_bytes=matrices_in_bytes)
     content = weights.to_bytes()
     write_whole(out, content)
     card = ModelCard(
@@ -160,6 +175,13 @@ def main(args: Sequence[str] | None = None) -> None:
         metavar="REPORT",
         help="JSON of `latentpress eval`, once a data set",
     )
+    parser.add_argument(
+        "--matrices-in-bytes",
+        nargs="*",
+        default=[],
+        metavar="PATTERN",
+        help="matrices of the transforms that take one byte a number, such as 'analysis.blocks.[4-7].*'",
+    )
     options = parser.parse_args(args)
     if Path(options.out).suffix != ".safetensors":
         parser.error(f"--out must end in .safetensors, got {options.out}")
@@ -171,6 +193,7 @@ def main(args: Sequence[str] | None = None) -> None:
             _text_or_file(options.training),
             tuple(options.lambda_range) if options.lambda_range else None,
             options.rd,
+            options.matrices_in_bytes,
         )
     except (OSError, ValueError) as error:
         parser.error(str(error))

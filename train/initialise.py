@@ -70,9 +70,7 @@ def initialise(network: ImageNetwork, crops: Tensor, lambda_min: float, lambda_m
     analysis, synthesis = network.analysis, network.synthesis
     # Token mixing blocks start as the identity by themselves.
     for block in (m for t in (analysis, synthesis) for m in t.modules() if isinstance(m, DepthConvBlock)):
-        for linear in (block.project, block.output):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        block.pass_on()
     patches = space_to_depth(crops.float() / 255 - 0.5, PATCH)
     _set(analysis.stem, _principal_rows(patches, analysis.stem.out_features))
     shallow = analysis.stem(patches)

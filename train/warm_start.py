@@ -4,6 +4,9 @@ The transforms and the hyperprior of ``image`` and ``image-max`` have the same s
 larger codec need not begin from noise. The entropy models differ. A slice-wise one codes channels in their
 order, so before they are taken over, the other network's latent channels are sorted as ISCS does: the salient
 core comes first, and auxiliary channels follow. The transforms compute the same picture before and after.
+
+Transforms may be deeper than those they start from. Blocks that the other network lacks begin as the
+identity, so the deeper network computes the same pictures, too.
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from latentpress.codecs.byte_weights import from_bytes
 from latentpress.codecs.weights import FORMAT, read_weight_file
 from latentpress.models.channel_order.permutation import permute_latent
 from latentpress.models.channel_order.saliency import order_channels
 from latentpress.models.entropy.fixed_point import UNIT
 from latentpress.models.image.families import IMAGE, IMAGE_MAX, build_from_config
 from latentpress.models.image.network import ImageNetwork
+from latentpress.models.layers import DepthConvBlock
 from latentpress.train.export import network_from_checkpoint, recorded_family
 
+_TRANSFORMS = ("analysis.", "synthesis.")
 _NEIGHBOURS = ".neighbours.weight"
 
 
@@ -49,7 +55,7 @@ def warm_start(network: ImageNetwork, path: str | Path) -> WarmStart:
             safetensors file of the same network's state, all of which must fit.
 
     Raises:
-        ValueError: The transforms do not fit.
+        ValueError: The transforms are shallower than those in the file, or do not fit otherwise.
         RuntimeError: A state is not one of this network.
     """
     found = _source(Path(path))
@@ -60,7 +66,13 @@ def warm_start(network: ImageNetwork, path: str | Path) -> WarmStart:
     if source.family == IMAGE and network.family == IMAGE_MAX:
         sort_latent(source, core_channels(network))
     result = copy_matching(network, source.state_dict())
-    wrong = [n for n in result.fresh if n.startswith(("analysis.", "synthesis.")) and "mixers" not in n]
+    added, own = _pass_on_added_blocks(network, source), network.state_dict()
+    wrong = [
+        name
+        for name in result.fresh
+        if name.startswith(_TRANSFORMS) and "mixers" not in name and not name.startswith(added)
+    ]
+    wrong += [name for name in source.state_dict() if name.startswith(_TRANSFORMS) and name not in own]
     if wrong:
         raise ValueError(f"the transforms in {path} do not fit this network, {wrong[0]} for one")
     return result
@@ -74,6 +86,19 @@ def copy_matching(network: nn.Module, state: Mapping[str, Tensor]) -> WarmStart:
     for name in taken:
         own[name].copy_(state[name])
     return WarmStart(tuple(taken), tuple(name for name in own if name not in set(taken)))
+
+
+def _pass_on_added_blocks(network: ImageNetwork, source: ImageNetwork) -> tuple[str, ...]:
+    """Makes blocks that the source lacks the identity; returns how the names of their arrays begin."""
+    known = {name for name, _ in source.named_modules()}
+    added = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, DepthConvBlock) and name.startswith(_TRANSFORMS) and name not in known
+    }
+    for block in added.values():
+        block.pass_on()
+    return tuple(f"{name}." for name in added)
 
 
 def core_channels(network: ImageNetwork) -> int:
@@ -107,7 +132,8 @@ def _source(path: Path) -> ImageNetwork | None:
                 return None
         weights = read_weight_file(path)
         network = build_from_config(weights.family, weights.config)
-        tensors = {k: torch.from_numpy(v) for k, v in weights.tensors.items() if not k.startswith("tables.")}
+        arrays = from_bytes(weights.tensors)
+        tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if not k.startswith("tables.")}
         copy_matching(network, real_numbers(tensors))
         return network
     config, state = network_from_checkpoint(str(path))

@@ -1,4 +1,9 @@
-"""Analysis and synthesis transforms of the image codec: PixelUnshuffle(8), then DepthConv blocks."""
+"""Analysis and synthesis transforms of the image codec: PixelUnshuffle(8), then DepthConv blocks.
+
+Under autocast the branches of the blocks run in the lower precision, and what they are added to stays in
+float32: the layers between stages take no part. Rounding what a branch adds is harmless, rounding the sum is
+not.
+"""
 
 from __future__ import annotations
 
@@ -80,15 +85,16 @@ class AnalysisTransform(nn.Module):
         Returns:
             y, ``(B, H/16, W/16, M)``, float32 whatever the precision inside.
         """
-        x = self.stem(space_to_depth(image - 0.5, PATCH))
+        with torch.autocast(image.device.type, enabled=False):
+            x = self.stem(space_to_depth(image - 0.5, PATCH))
         for block in (*self.blocks, *self.mixers):
             x = block(x)
-        x = self.down(x * self.gain(quality)[:, None, None, :].to(x.dtype))
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.down(x * self.gain(quality)[:, None, None, :])
         for block in (*self.deep_blocks, *self.deep_mixers):
             x = block(x)
-        # Large coefficients need more than bfloat16's 8 bits of mantissa.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(x.float())
+            return self.head(x)
 
 
 class SynthesisTransform(nn.Module):
@@ -151,11 +157,12 @@ class SynthesisTransform(nn.Module):
             x = self.stem(y)
         for block in (*self.deep_mixers, *self.deep_blocks):
             x = block(x)
-        x = self.up(x)
-        x = x * self.gain(quality)[:, None, None, :].to(x.dtype)
+        with torch.autocast(y.device.type, enabled=False):
+            x = self.up(x) * self.gain(quality)[:, None, None, :]
         for block in (*self.mixers, *self.blocks):
             x = block(x)
-        return depth_to_space(self.head(x), PATCH).float() + 0.5
+        with torch.autocast(y.device.type, enabled=False):
+            return depth_to_space(self.head(x), PATCH) + 0.5
 
 
 def _mixers(

@@ -47,6 +47,23 @@ def test_types_and_names(weights, tiny_config, tiny_state) -> None:
     assert transforms <= set(weights.tensors)
 
 
+def test_matrices_in_bytes(tiny_config, tiny_state) -> None:
+    whole = export_image(tiny_config, tiny_state)
+    patterns = ["analysis.blocks.*", "synthesis.deep_blocks.0.value*"]
+    small = export_image(tiny_config, tiny_state, matrices_in_bytes=patterns)
+    kept = {name for name, array in small.tensors.items() if array.dtype == np.int8}
+    assert kept
+    assert all(name.startswith(("analysis.blocks.", "synthesis.deep_blocks.0.value")) for name in kept)
+    assert all(whole.tensors[name].ndim == 2 for name in kept)
+    assert len(small.to_bytes()) < len(whole.to_bytes())
+    picture = noise_picture(2)
+    data = ImageCodec(small).compress(picture, quality=50)
+    decoded = ImageCodec(small).decompress(data).float()
+    other = ImageCodec(whole)
+    expected = other.decompress(other.compress(picture, quality=50)).float()
+    assert float((decoded - expected).square().mean().sqrt()) < 0.1 * float(expected.std())
+
+
 def test_file_and_load(weights, tmp_path) -> None:
     path = tmp_path / "tiny.safetensors"
     path.write_bytes(weights.to_bytes())

@@ -62,6 +62,26 @@ def test_the_transforms_compute_the_same(source, target, path) -> None:
     assert all(name.startswith("context.") or "mixers" in name for name in taken.fresh)
 
 
+@torch.no_grad()
+def test_a_deeper_network_computes_the_same(source, path) -> None:
+    deeper = {
+        **source.config,
+        "depth": source.config["depth"] + 2,
+        "deep_depth": source.config["deep_depth"] + 1,
+    }
+    network = build_image_network(**deeper).eval()
+    taken = warm_start(network, path)
+    image, quality = torch.rand(1, 48, 64, 3), torch.tensor([40.0])
+    tolerance = {"rtol": 2e-3, "atol": 2e-2} if path.suffix == ".safetensors" else {}
+    torch.testing.assert_close(network.analysis(image, quality), source.analysis(image, quality), **tolerance)
+    y = torch.randn(1, 3, 4, source.latent_channels)
+    torch.testing.assert_close(network.synthesis(y, quality), source.synthesis(y, quality), **tolerance)
+    assert taken.fresh
+    assert all("blocks." in name for name in taken.fresh)
+    with pytest.raises(ValueError, match="do not fit"):
+        warm_start(build_image_network(**{**source.config, "depth": 0}), path)
+
+
 def test_training_starts_there(source, target, path, make_trainer, photographs) -> None:
     from latentpress.train.data.images import ImageDataModule
     from latentpress.train.initialise import PrincipalComponents
