@@ -41,7 +41,7 @@ def has_bfloat16_units() -> bool:
     """Whether this processor multiplies matrices of bfloat16 in units of their own (AMX), four times as fast.
 
     Then the branches of the transforms' blocks run so. That decides no symbol: an encoder's latents change by
-    about a hundredth of a step, and of decoded values one in ten is one of 255 steps away.
+    about a hundredth of a step, and of decoded values one in ten is one of 255 steps away, seldom more.
     """
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(supported and supported())
@@ -119,9 +119,8 @@ class ImageTransforms:
 
     def _transformed(self, transform: nn.Module, items: Tensor, quality: Tensor) -> Tensor:
         """Analysis or synthesis, in the arithmetic that suits the machine."""
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=self.device.type == "cpu" and has_bfloat16_units()
-        ):
+        lower = self.device.type == "cpu" and has_bfloat16_units()
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
             return self._apply(transform, items, quality)
 
     def _apply(self, transform: nn.Module, items: Tensor, quality: Tensor) -> Tensor:

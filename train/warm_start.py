@@ -67,12 +67,10 @@ def warm_start(network: ImageNetwork, path: str | Path) -> WarmStart:
         sort_latent(source, core_channels(network))
     result = copy_matching(network, source.state_dict())
     added, own = _pass_on_added_blocks(network, source), network.state_dict()
-    wrong = [
-        name
-        for name in result.fresh
-        if name.startswith(_TRANSFORMS) and "mixers" not in name and not name.startswith(added)
-    ]
-    wrong += [name for name in source.state_dict() if name.startswith(_TRANSFORMS) and name not in own]
+    left = [name for name in source.state_dict() if name not in own]
+    missing = [name for name in result.fresh if not name.startswith(added)]
+    # Token mixing blocks may come and go.
+    wrong = [name for name in (*missing, *left) if name.startswith(_TRANSFORMS) and "mixers" not in name]
     if wrong:
         raise ValueError(f"the transforms in {path} do not fit this network, {wrong[0]} for one")
     return result

@@ -114,7 +114,9 @@ def test_default_fits_its_file() -> None:
         numbers -= sum(
             p.numel() for n, p in transform.named_parameters() if p.ndim == 2 and n.startswith(in_one_byte)
         )
-    assert LARGEST_FILE / 4 < numbers < LARGEST_FILE
+    assert numbers < LARGEST_FILE
+    # Widths were chosen to use the room there is.
+    assert numbers > LARGEST_FILE / 4
 
 
 def test_config_builds_the_same_network(network) -> None:
