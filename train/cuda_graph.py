@@ -49,6 +49,8 @@ class GraphedBackward(Generic[Terms]):
                 for p in parameters:
                     p.grad = None
         torch.cuda.current_stream().wait_stream(side)
+        # Weights that autocast rounded in the passes before would be those of every replay.
+        torch.clear_autocast_cache()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._terms = loss(*self._inputs)

@@ -24,7 +24,12 @@ class RecordedTraining(lightning.LightningModule):
     Args:
         network: What is trained, as ``self.network``.
         compile_network: On a GPU, compile the loss and record it; elsewhere it runs as it is.
+
+    Attributes:
+        compile_loss: False in subclasses whose loss is recorded as it is, without being compiled.
     """
+
+    compile_loss = True
 
     def __init__(self, network: nn.Module, compile_network: bool = True) -> None:
         super().__init__()
@@ -57,7 +62,7 @@ class RecordedTraining(lightning.LightningModule):
             self.manual_backward(terms[0])
             return terms
         if self._graph is None:
-            loss = torch.compile(self.loss_of_batch)
+            loss = torch.compile(self.loss_of_batch) if self.compile_loss else self.loss_of_batch
             self._graph = GraphedBackward(loss, self.trained_parameters(), tuple(batch))
             self.optimizers().optimizer.capture = True
         return self._graph(*batch)

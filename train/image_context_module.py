@@ -1,0 +1,100 @@
+"""Training of an entropy model alone, on transforms and a hyperprior that are trained already.
+
+::
+
+    crops -> analysis, hyperprior (frozen) -> y, features -> entropy model -> rate of y, error of y_hat
+
+Without a synthesis, and with gradients in the entropy model only, a step costs a fraction of one that trains
+everything. Codecs that differ in nothing else can share their transforms (see
+:mod:`latentpress.codecs.shared_weights`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
+from latentpress.models.image.network import ImageNetwork
+from latentpress.models.quality import QUALITY_MAX
+from latentpress.train.image_module import ImageTraining, LossTerms
+from latentpress.train.optimizer import MuonAdam, parameter_groups
+
+ERROR_WORTH = 6 / math.log(2)
+"""Bits that a squared error of one quantisation step is worth, where steps are as fine as theory wants them:
+a coefficient costs ``-log2(step)`` bits and leaves ``step^2 / 12``, and both have the same derivative."""
+
+
+class ImageContextTraining(ImageTraining):
+    """Trains the entropy model of an :class:`ImageNetwork`; all else stays as it is.
+
+    The loss has two rates. That of rounded residuals is what a stream costs, and tells scales what to be. It
+    says nothing useful of means, which decide what is rounded; they follow that of residuals with noise.
+
+    Args:
+        network: The network to train.
+        init_from: Where transforms and hyperprior come from, see
+            :func:`latentpress.train.warm_start.warm_start`.
+        **options: As for :class:`~latentpress.train.image_module.ImageTraining`.
+    """
+
+    # A slice-wise model takes minutes to compile, and a recorded step of it is fast enough without.
+    compile_loss = False
+
+    def __init__(self, network: ImageNetwork, init_from: str | None = None, **options: Any) -> None:
+        super().__init__(network, init_from=init_from, **options)
+        network.requires_grad_(False)
+        network.context.requires_grad_(True)
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Those of the entropy model."""
+        return self.network.context.parameters()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Muon and Adam over the entropy model's parameters."""
+        groups = parameter_groups(self.network.context)
+        if not self.matrices_with_muon:
+            groups = [{"params": list(self.trained_parameters()), "matrices": False}]
+        return MuonAdam(groups, lr=self.lr, weight_decay=self.weight_decay)
+
+    def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
+        """The loss of a batch of crops; its squared error is that of the latent, in quantisation steps."""
+        y, features = self.frozen_part(image, quality)
+        latent = self.network.context.quantise(features, y, round_with_gradient)
+        deviation = y - latent.mean
+        scale = scale_from_raw(latent.raw_scale)
+        noise = torch.empty_like(y).uniform_(-0.5, 0.5)
+        bits = gaussian_bits(torch.round(deviation).detach(), scale)
+        for_means = gaussian_bits(deviation + noise, scale.detach())
+        if latent.coded is not None:
+            bits, for_means = bits * latent.coded, for_means * latent.coded.detach()
+        error = (latent.y_hat - y).square()
+        pixels = image.shape[1] * image.shape[2]
+        bpp = bits.sum(dim=(1, 2, 3)) / pixels
+        price = (bits + for_means - for_means.detach() + ERROR_WORTH * error).sum(dim=(1, 2, 3)) / pixels
+        weight = self.lambda_min * (self.lambda_max / self.lambda_min) ** (quality / QUALITY_MAX)
+        # As in the loss of the whole network: the balance between qualities, not within one.
+        balance = (self.lambda_min * self.lambda_max) ** 0.25
+        loss = (price * (balance / weight.sqrt())).mean()
+        return LossTerms(loss, bpp.mean().detach(), error.mean().detach())
+
+    @torch.no_grad()
+    def frozen_part(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """What the entropy model is given of a batch of crops.
+
+        Args:
+            image: ``(B, S, S, 3)`` uint8.
+            quality: ``(B,)``.
+
+        Returns:
+            y ``(B, h, w, M)`` in quantisation steps, and features ``(B, h, w, C)`` of the hyperprior.
+        """
+        network = self.network
+        y = network.analysis(image.float() / 255, quality) * network.gain(quality)[:, None, None, :]
+        z = torch.round(network.hyper_analysis(y, quality))
+        height, width = y.shape[1:3]
+        return y, network.hyper_synthesis(z, quality)[:, :height, :width]
