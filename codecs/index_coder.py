@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from latentpress.codecs.integer_softmax import frequencies_of
 from latentpress.codecs.symbol_channel import SymbolChannel
+from latentpress.models.entropy.banded import run_banded
 from latentpress.models.entropy.fixed_point import FixedPointLinear
 from latentpress.models.entropy.sparse import WORTHWHILE, Positions, grown, run_blocks
 from latentpress.models.index.codebooks import GROUP, Book
@@ -105,17 +106,27 @@ class _Features:
 
     def __call__(self, known: Tensor) -> Tensor:
         """Features ``(1, H, W, C)``, right wherever they are needed, anything elsewhere."""
-        x = self._embed(known)
-        if self._above is not None:
-            x = x + self._above
-        if self._positions is None:
-            result: Tensor = self._blocks(x)
-            return result
+        x = self._start(known)
         blocks: Any = self._blocks
+        if self._positions is None:
+            return run_banded(blocks, x)
         x[0].flatten(0, 1)[self._positions.index] = run_blocks(
             blocks, self._positions.take(x), self._positions
         )
         return x
+
+    def at(self, known: Tensor, now: Tensor) -> Tensor:
+        """Features ``(n, C)`` at some of the needed positions, ``(H, W)`` bool, in raster order."""
+        x = self._start(known)
+        blocks: Any = self._blocks
+        if self._positions is None:
+            return run_banded(blocks, x, now)
+        return run_blocks(blocks, self._positions.take(x), self._positions, self._positions.rows_of(now))
+
+    def _start(self, known: Tensor) -> Tensor:
+        """What the blocks begin with, ``(1, H, W, C)``."""
+        x = self._embed(known)
+        return x if self._above is None else x + self._above
 
 
 class IndexCoder:
@@ -203,7 +214,7 @@ class IndexCoder:
                 if place == 0 and base is not None:
                     continue
                 now = grain.mask & (member == packet)
-                self._code_positions(channel, grain, seen[0], now, index[0], send)
+                self._code_positions(channel, grain, seen[0][now], now, index[0], send)
 
         return code
 
@@ -279,7 +290,7 @@ class IndexCoder:
             now = grain.mask & (steps == step)
             if not bool(now.any()):
                 continue
-            seen = features(known)[0]
+            seen = features.at(known, now)
             if indexes is None:
                 self._code_positions(channel, grain, seen, now, known[0], False)
             else:
@@ -290,13 +301,21 @@ class IndexCoder:
         self,
         channel: SymbolChannel,
         grain: _Grain,
-        features: Tensor,
+        x: Tensor,
         now: Tensor,
         indexes: Tensor,
         send: bool,
     ) -> None:
-        """Codes the indices at some positions, in raster order: all groups, then members by group."""
-        x = features[now]
+        """Codes the indices at some positions, in raster order: all groups, then members by group.
+
+        Args:
+            channel: Sends or receives.
+            grain: Their granularity.
+            x: Features ``(n, C)`` there.
+            now: ``(H, W)`` bool, the positions.
+            indexes: ``(H, W)``, read or filled in there.
+            send: Whether to send them.
+        """
         if not len(x):
             return
         values = indexes[now].cpu().numpy().astype(np.int32) if send else None

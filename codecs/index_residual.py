@@ -44,7 +44,7 @@ _PREFIX = "residual."
 BIT_WORTH = 80 / 255**2
 
 # Distances of so many patches to all of the book are held at once.
-_AT_ONCE = 2**14
+_AT_ONCE = 2**12
 
 
 class Residuals(NamedTuple):
@@ -129,7 +129,7 @@ class ResidualBook:
         bits = torch.from_numpy(-np.log2(self.tables.table(0)[:-1] / TOTAL)).float().to(error.device)
         handicap = self.patches.square().sum(dim=1) + BIT_WORTH * bits
         parts = torch.split(wanted.flatten(0, 1), _AT_ONCE)
-        nearest = [(part @ (2 * self.patches.mT) - handicap).argmax(dim=1) for part in parts]
+        nearest = [(part @ (2 * self.patches.mT) - handicap).max(dim=1).indices for part in parts]
         found = torch.cat(nearest).view(rows, columns)
         gain = (wanted.square() - (wanted - self.patches[found]).square()).sum(dim=-1)
         merit = _of_cells(gain) / _of_cells(bits[found])

@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--part", choices=("coding", "codec", "all"), default="all", help="default: all")
     parser.add_argument("--codec", default="image", help="weights, by name or path (default: image)")
+    parser.add_argument(
+        "--quality", type=float, help="of the codec (default: the highest whole one within the peer's bytes)"
+    )
     parser.add_argument("--threads", type=positive_int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--repetitions", type=positive_int, default=7, help="of each task (default: 7)")
     args = parser.parse_args(argv)
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.part in ("coding", "all"):
             benchmark_coding(args.repetitions)
         if args.part in ("codec", "all"):
-            benchmark_codec(args.codec, args.repetitions, args.threads)
+            benchmark_codec(args.codec, args.repetitions, args.threads, args.quality)
     except Exception as error:
         code = exit_code(error)
         if code is None:
@@ -169,13 +172,14 @@ def benchmark_coding(repetitions: int) -> None:
     print(format_table(HEAD, rows, left=(0, 3)) + "\n(more is faster)\n")
 
 
-def benchmark_codec(name: str, repetitions: int, threads: int) -> None:
+def benchmark_codec(name: str, repetitions: int, threads: int, quality: float | None = None) -> None:
     """Times the image codec and the peer's network on one picture, at about equal bits.
 
     Args:
         name: Weights, by name or path.
         repetitions: How often each task is timed.
         threads: CPU threads, for the report.
+        quality: Of the codec; None for the highest whole one whose file is not larger than the peer's.
     """
     from latentpress.train.metrics.anchors import kodak_anchors
 
@@ -188,7 +192,8 @@ def benchmark_codec(name: str, repetitions: int, threads: int) -> None:
     with torch.inference_mode():
         packed = peer.compress(scaled)
         peer_bytes = sum(len(strings[0]) for strings in packed["strings"])
-        quality = _quality_for(codec, pixels, peer_bytes)
+        if quality is None:
+            quality = _quality_for(codec, pixels, peer_bytes)
         data = codec.compress(pixels, quality=quality)
         tasks = [
             Task("encode", lambda: codec.compress(pixels, quality=quality), lambda: peer.compress(scaled)),

@@ -66,5 +66,15 @@ class ContextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(B, H, W, C)`` to the same shape."""
-        x = x + self.project(self.depthwise(self.rectifier(self.expand(x))))
-        return x + self.output(self.product(self.value(x), self.gate(x)))
+        return self.mix_channels(x, self.depthwise(self.rectifier(self.expand(x))))
+
+    def mix_channels(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """What follows the depthwise convolution, at every position by itself.
+
+        Args:
+            x: What the block is given, ``(..., C)``.
+            hidden: What the depthwise convolution says there, ``(..., C)``.
+        """
+        x = x + self.project(hidden)
+        mixed: Tensor = x + self.output(self.product(self.value(x), self.gate(x)))
+        return mixed

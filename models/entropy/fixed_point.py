@@ -10,7 +10,8 @@ proves from its weights that no sum can reach that bound.
 
     activations   integers in units of 2^-10, limited to 20 bits and sign before every layer
     Linear        16-bit weights, sums below 2^53 in float64
-    depthwise     the activation split into two 10-bit halves, sums below 2^24 in float32
+    depthwise     the activation split into two 10-bit halves, sums below 2^24 in float32; on a CPU nine
+                  terms added one by one in float64, sums below 2^53
     neighbours    16-bit weights, seven terms added one by one in float64
     after a sum   scaled by a power of two and rounded down at one half: floor(s + 1/2)
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +47,25 @@ QUALITY_STEPS = 1000
 _HALF_BITS = 10
 _FLOAT64_EXACT = 2**53
 _FLOAT32_EXACT = 2**24
+
+# Numbers of a band of rows that are worked on together: they fit a core's cache.
+_BAND = 2**17
+
+
+def bands(height: int, row: int) -> Iterator[slice]:
+    """Divides rows into bands of which all that is worked on stays in cache.
+
+    Args:
+        height: How many rows there are.
+        row: Numbers in each.
+
+    Example:
+        >>> [(band.start, band.stop) for band in bands(5, 2**16)]
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    rows = max(1, _BAND // max(1, row))
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
 
 
 class InexactLayer(ValueError):
@@ -203,6 +224,7 @@ class FixedPointDepthwise(nn.Module):
         self.register_buffer("bias", torch.zeros(channels, dtype=torch.int32))
         self.register_buffer("shift", torch.zeros(1, dtype=torch.int32))
         self._operands: tuple[Tensor, Tensor, float] | None = None
+        self._taps: Tensor | None = None
 
     @classmethod
     def from_float(cls, layer: DepthwiseConv) -> FixedPointDepthwise:
@@ -240,6 +262,9 @@ class FixedPointDepthwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps integers ``(B, H, W, C)`` to integers of the same shape, float64."""
+        if x.device.type == "cpu":
+            padded = F.pad(_limit(x), (0, 0, 1, 1, 1, 1))
+            return torch.cat([part for _, part in self.by_bands(padded)], dim=1)
         weight, bias, scale = self._prepared(x.device)
         x = _limit(x)
         high = torch.floor(x * 2.0**-_HALF_BITS)
@@ -250,6 +275,37 @@ class FixedPointDepthwise(nn.Module):
             sums = F.conv2d(halves, weight, padding=1, groups=weight.shape[0])
         high, low = sums.permute(0, 2, 3, 1).double().chunk(2)
         return (high * 2.0**_HALF_BITS).add_(low).mul_(scale).add_(bias).floor_()
+
+    def by_bands(self, padded: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The convolution as nine products each of a few rows, which are added up while they are in cache.
+
+        A processor does that in less time than it takes to split activations into halves.
+
+        Args:
+            padded: Limited activations ``(B, H + 2, W + 2, C)``, zeros around them.
+
+        Yields:
+            Rows of the result, and what is there, ``(B, rows, W, C)``.
+        """
+        batch, height, width, channels = (
+            padded.shape[0],
+            padded.shape[1] - 2,
+            padded.shape[2] - 2,
+            padded.shape[3],
+        )
+        taps, (_, bias, _) = self.taps(), self._prepared(padded.device)
+        for rows in bands(height, batch * width * channels):
+            total = bias.repeat(batch, rows.stop - rows.start, width, 1)
+            for number, tap in enumerate(taps):
+                top, left = rows.start + number // 3, number % 3
+                total.addcmul_(padded[:, top : top + total.shape[1], left : left + width], tap)
+            yield rows, total.floor_()
+
+    def taps(self) -> Tensor:
+        """The nine factors of every channel in raster order, ``(9, C)``, float64, scaled."""
+        if self._taps is None or self._taps.device != self.weight.device:
+            self._taps = (self.weight.double().flatten(1) * 2.0 ** -int(self.shift)).mT.contiguous()
+        return self._taps
 
     def _prepared(self, device: torch.device) -> tuple[Tensor, Tensor, float]:
         """Weight, bias and scale as they are used; made once, as reading the shift would stop a GPU."""

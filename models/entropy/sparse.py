@@ -8,7 +8,7 @@ unit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -50,14 +50,21 @@ class Positions:
         place = torch.full((height + 2, width + 2), count, dtype=torch.int64, device=mask.device)
         inner = place[1:-1, 1:-1]
         inner[mask] = torch.arange(count, device=mask.device)
+        self._place = place
         self.neighbours = [place[i : i + height, j : j + width][mask] for i in range(3) for j in range(3)]
+
+    def rows_of(self, mask: Tensor) -> Tensor:
+        """Where in the list those of a mask ``(H, W)`` are, which must all be in it; ``(m,)`` int64."""
+        return self._place[1:-1, 1:-1][mask]
 
     def take(self, grid: Tensor) -> Tensor:
         """Values ``(n, C)`` of a grid ``(1, H, W, C)``."""
         return grid[0].flatten(0, 1)[self.index]
 
 
-def run_blocks(blocks: Iterable[ContextBlock], values: Tensor, positions: Positions) -> Tensor:
+def run_blocks(
+    blocks: Sequence[ContextBlock], values: Tensor, positions: Positions, wanted: Tensor | None = None
+) -> Tensor:
     """Runs integer blocks on a list.
 
     Args:
@@ -65,24 +72,26 @@ def run_blocks(blocks: Iterable[ContextBlock], values: Tensor, positions: Positi
         values: ``(n, C)`` integers in float64, one row a position.
         positions: Those positions. What is outside counts as zero behind the blocks' rectifier, so results
             are right where everything within as many positions as there are blocks is in the list.
+        wanted: Rows of the list, ``(m,)`` int64, for which alone results are wanted; None for all.
 
     Returns:
-        ``(n, C)``.
+        ``(n, C)``, or ``(m, C)`` for what is wanted.
     """
     for block in blocks:
-        hidden = _depthwise(block.depthwise, block.rectifier(block.expand(values)), positions)
-        values = values + block.project(hidden)
-        values = values + block.output(block.product(block.value(values), block.gate(values)))
+        rows = wanted if block is blocks[-1] else None
+        hidden = _depthwise(block.depthwise, block.rectifier(block.expand(values)), positions, rows)
+        values = block.mix_channels(values if rows is None else values[rows], hidden)
     return values
 
 
-def _depthwise(layer: torch.nn.Module, values: Tensor, positions: Positions) -> Tensor:
+def _depthwise(layer: torch.nn.Module, values: Tensor, positions: Positions, rows: Tensor | None) -> Tensor:
     """:class:`FixedPointDepthwise` by gathering: sums of nine 36-bit products stay below 2^53."""
     assert isinstance(layer, FixedPointDepthwise)
     limited = values.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
     padded = torch.cat((limited, torch.zeros_like(limited[:1])))
-    weight = layer.weight.double().flatten(1)
-    total = padded[positions.neighbours[0]] * weight[:, 0]
-    for number in range(1, len(positions.neighbours)):
-        total.addcmul_(padded[positions.neighbours[number]], weight[:, number])
-    return (total * 2.0 ** -int(layer.shift) + (layer.bias.double() + 0.5)).floor_()
+    total: Tensor | None = None
+    for neighbour, tap in zip(positions.neighbours, layer.taps(), strict=True):
+        seen = padded[neighbour if rows is None else neighbour[rows]]
+        total = seen * tap if total is None else total.addcmul_(seen, tap)
+    assert total is not None
+    return total.add_(layer.bias.double() + 0.5).floor_()

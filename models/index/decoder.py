@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentpress.models.index.banded_blocks import BandedBlock, bands, runs_in_bands
 from latentpress.models.index.encoder import GrainVectors
 from latentpress.models.index.granularity import FINE, GrainMap, repeat_positions
-from latentpress.models.layers import DepthConvBlock, Upsample, depth_to_space, space_to_depth
+from latentpress.models.layers import Upsample, depth_to_space, space_to_depth
 
 
 class ModulatedBlock(nn.Module):
@@ -31,14 +32,21 @@ class ModulatedBlock(nn.Module):
         super().__init__()
         self.scale = nn.Linear(condition_channels, channels)
         self.shift = nn.Linear(condition_channels, channels)
-        self.block = DepthConvBlock(channels)
+        self.block = BandedBlock(channels)
         nn.init.zeros_(self.scale.weight)
         nn.init.zeros_(self.scale.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Maps ``(B, H, W, C)`` to the same shape, given the condition ``(B, H, W, D)``."""
-        normalised = F.layer_norm(x, x.shape[-1:])
-        return self.block(x + normalised * self.scale(condition) + self.shift(condition))
+        if not runs_in_bands(x):
+            return self.block(self._modulated(x, condition))
+        modulated = torch.empty_like(x)
+        for rows in bands(x):
+            modulated[:, rows] = self._modulated(x[:, rows], condition[:, rows])
+        return self.block(modulated)
+
+    def _modulated(self, x: Tensor, condition: Tensor) -> Tensor:
+        return x + F.layer_norm(x, x.shape[-1:]) * self.scale(condition) + self.shift(condition)
 
 
 class IndexDecoder(nn.Module):

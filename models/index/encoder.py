@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from latentpress.models.index.banded_blocks import BandedBlock
 from latentpress.models.index.granularity import FINE
-from latentpress.models.layers import DepthConvBlock, Downsample, space_to_depth
+from latentpress.models.layers import Downsample, space_to_depth
 
 
 class GrainVectors(NamedTuple):
@@ -64,11 +65,11 @@ class IndexEncoder(nn.Module):
         super().__init__()
         self.coarse_channels = coarse_channels
         self.stem = nn.Linear(3 * FINE * FINE, fine_channels)
-        self.fine_blocks = nn.Sequential(*(DepthConvBlock(fine_channels) for _ in range(fine_depth)))
+        self.fine_blocks = nn.Sequential(*(BandedBlock(fine_channels) for _ in range(fine_depth)))
         self.to_medium = Downsample(fine_channels, medium_channels)
-        self.medium_blocks = nn.Sequential(*(DepthConvBlock(medium_channels) for _ in range(medium_depth)))
+        self.medium_blocks = nn.Sequential(*(BandedBlock(medium_channels) for _ in range(medium_depth)))
         self.to_coarse = Downsample(medium_channels, coarse_channels)
-        self.coarse_blocks = nn.Sequential(*(DepthConvBlock(coarse_channels) for _ in range(coarse_depth)))
+        self.coarse_blocks = nn.Sequential(*(BandedBlock(coarse_channels) for _ in range(coarse_depth)))
         self.heads = nn.ModuleList(
             nn.Linear(channels, code_channels)
             for channels in (coarse_channels, medium_channels, fine_channels)

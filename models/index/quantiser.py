@@ -12,6 +12,8 @@ from torch.nn import functional as F
 _SHARPNESS = 15.0
 """Factor of the cosines in soft assignments: neighbours of the nearest code count, far codes do not."""
 
+_ROWS_AT_ONCE = 2**10
+
 
 class Quantised(NamedTuple):
     """Vectors and what they were quantised to.
@@ -42,7 +44,12 @@ def nearest_codes(directions: Tensor, codes: Tensor) -> Tensor:
     Returns:
         ``(...)`` int64.
     """
-    return (directions @ codes.mT).argmax(dim=-1)
+    if directions.device.type != "cpu":
+        return (directions @ codes.mT).argmax(dim=-1)
+    # A few rows at a time stay in cache; and max finds the first largest in a third of the time of argmax.
+    rows = directions.reshape(-1, directions.shape[-1]).split(_ROWS_AT_ONCE)
+    found = torch.cat([(part @ codes.mT).max(dim=-1).indices for part in rows])
+    return found.view(directions.shape[:-1])
 
 
 class LinearCodebook(nn.Module):

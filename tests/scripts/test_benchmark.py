@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from latentpress.scripts import benchmark
 from latentpress.scripts.benchmark import Task, interleaved, main
 
 
@@ -24,6 +25,14 @@ def test_without_the_peer(monkeypatch, capsys) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["--part", "coding"]) == 1
     assert "this needs compressai" in capsys.readouterr().err
+
+
+def test_a_quality_replaces_the_one_of_equal_bytes(monkeypatch) -> None:
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(benchmark, "benchmark_codec", lambda *arguments: given.append(arguments))
+    assert main(["--part", "codec", "--codec", "index", "--quality", "85"]) == 0
+    assert main(["--part", "codec", "--repetitions", "3"]) == 0
+    assert given == [("index", 7, 2, 85.0), ("image", 3, 2, None)]
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import torch
 
-from latentpress.models.index.quantiser import LinearCodebook, unit_vectors
+from latentpress.models.index.quantiser import LinearCodebook, nearest_codes, unit_vectors
 
 
 def test_codes_map_to_themselves() -> None:
@@ -60,3 +60,13 @@ def test_training_brings_codes_back_into_use() -> None:
     after = len(quantiser(head(x)).indexes.unique())
     assert before < 48
     assert after >= 0.95 * 64
+
+
+def test_nearest_codes_are_the_first_of_the_nearest_whatever_the_number_of_vectors() -> None:
+    torch.manual_seed(3)
+    codes = unit_vectors(torch.randn(40, 4)).repeat(2, 1)
+    directions = unit_vectors(torch.randn(3, 700, 4))
+    found = nearest_codes(directions, codes)
+    assert torch.equal(found, (directions @ codes.mT).argmax(dim=-1))
+    assert int(found.max()) < 40
+    assert nearest_codes(directions[0, 0], codes).shape == ()
