@@ -23,6 +23,9 @@ FORMAT = "latentpress-weights-1"
 ADDITION = "addition."
 """Begins the names of arrays that weights got later, and that streams made before do without."""
 
+SHARED = "shared"
+"""Entry of a weight file that has some of its arrays in another, see `latentpress.codecs.shared_weights`."""
+
 _NUMPY_TYPES = {"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"}
 
 
@@ -72,16 +75,20 @@ class WeightFile:
         import numpy as np
         from safetensors.numpy import save
 
-        metadata = {
-            "format": FORMAT,
-            "family": self.family,
-            "config": json.dumps(self.config, sort_keys=True),
-        }
-        return save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}, metadata)
+        return save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}, self.metadata())
+
+    def metadata(self) -> dict[str, str]:
+        """What a file says beside the arrays."""
+        config = json.dumps(self.config, sort_keys=True)
+        return {"format": FORMAT, "family": self.family, "config": config}
 
 
-def read_weight_file(path: str | Path) -> WeightFile:
+def read_weight_file(path: str | Path, shared: bool = True) -> WeightFile:
     """Reads a weight file.
+
+    Args:
+        path: The file.
+        shared: Whether it may have some of its arrays in another file, which is read as well.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -113,7 +120,17 @@ def read_weight_file(path: str | Path) -> WeightFile:
         raise ValueError(f"{path} does not say which network it belongs to: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} does not say which network it belongs to: its config is no object")
-    return WeightFile(family, config, tensors)
+    found = WeightFile(family, config, tensors)
+    if SHARED not in metadata:
+        return found
+    if not shared:
+        raise ValueError(f"{path} has arrays in a third file")
+    from latentpress.codecs.shared_weights import with_shared
+
+    try:
+        return with_shared(found, metadata[SHARED], path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path} is incomplete: {error}") from error
 
 
 def shipped_weights() -> dict[str, Path]:

@@ -4,6 +4,7 @@
 
 Brute force takes one channel at a time out of the coded latent of every picture and measures how much the
 squared error of the decoded picture rises. Printed is the rank correlation (Spearman) of each score with it.
+``--copy FILE`` does so for a network of CompressAI from :mod:`latentpress.scripts.compressai_copy`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from torch import Tensor
 from latentpress.codecs import load
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.rate_control import quality_to_tenths
+from latentpress.models.channel_order.made_up import made_up_score
 from latentpress.models.channel_order.ports import ports_of
 from latentpress.models.channel_order.saliency import (
     ChannelStatistics,
@@ -28,6 +32,7 @@ from latentpress.models.channel_order.saliency import (
     plain_score,
     variance_score,
 )
+from latentpress.scripts.compressai_copy import load_copy
 from latentpress.scripts.pictures import PICTURE_SUFFIXES, read_flat_picture
 from latentpress.scripts.text_table import format_table
 
@@ -95,15 +100,42 @@ def ablation_of_codec(
     return total / count
 
 
-def candidate_scores(statistics: ChannelStatistics) -> dict[str, Tensor]:
+@torch.no_grad()
+def ablation_of_copy(model: Any, pictures: Iterator[Tensor], replacement: str = "zero") -> Tensor:
+    """The same with a network of CompressAI's and the latents that it decodes from.
+
+    Args:
+        model: In evaluation mode, with one rate.
+        pictures: uint8 ``(3, H, W)`` each; what is beyond multiples of 64 is cut off.
+        replacement: What stands for a channel that is taken out.
+
+    Returns:
+        ``(M,)`` float64.
+    """
+    seen: list[Tensor] = []
+    hook = model.g_s.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    rises = []
+    for pixels in pictures:
+        target = pixels.expand(3, -1, -1)[:, : pixels.shape[1] // 64 * 64, : pixels.shape[2] // 64 * 64] / 255
+        seen.clear()
+        model(target[None])
+        latent = seen[0].permute(0, 2, 3, 1)
+        rises.append(ablation(lambda y: model.g_s(y.permute(0, 3, 1, 2))[0], latent, target, replacement))
+    hook.remove()
+    return torch.stack(rises).mean(0)
+
+
+def candidate_scores(statistics: ChannelStatistics, made_up: Tensor) -> dict[str, Tensor]:
     """The scores by name, and what they are made of.
 
     Args:
         statistics: Of the model.
+        made_up: Its :func:`~latentpress.models.channel_order.made_up.made_up_score`.
     """
     prior = statistics.prior
     return {
         ORDERING_SCORE: variance_score(statistics),
+        "made-up latents": made_up,
         "energy score": energy_score(statistics),
         "plain score": plain_score(statistics),
         "bias magnitude": statistics.bias,
@@ -133,34 +165,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 if the score that orders reaches the bar, else 1."""
     parser = argparse.ArgumentParser(prog="check_channel_order", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default="image", help="shipped name or path of a weight file")
+    parser.add_argument("--copy", type=Path, help="a trained copy of a CompressAI network instead")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
     parser.add_argument("--pictures", type=int, default=3, help="how many, evenly spaced by name")
     parser.add_argument("--qualities", type=float, nargs="+", default=[50.0])
     parser.add_argument("--replacement", choices=REPLACEMENTS, default="zero", help="for a channel taken out")
-    parser.add_argument("--bar", type=float, default=0.8, help="least correlation of the weight variance")
+    parser.add_argument("--bar", type=float, default=0.8, help="least correlation of the score")
+    parser.add_argument("--score", default=ORDERING_SCORE, help="that is held against the bar and orders")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    codec = load(options.weights, device=options.device)
-    if not isinstance(codec, ImageCodec):
-        parser.error(f"{options.weights} are not the weights of an image codec")
     files = _evenly_spaced(options.data, options.pictures)
     if not files:
         parser.error(f"no pictures in {options.data}")
-    print(f"weights {codec.fingerprint.hex()}, {codec.network.latent_channels} latent channels")
+    if options.copy is not None:
+        subject = _copy(options.copy)
+    else:
+        codec = load(options.weights, device=options.device)
+        if not isinstance(codec, ImageCodec):
+            parser.error(f"{options.weights} are not the weights of an image codec")
+        subject = _codec(codec)
+    ports = ports_of(subject.network)
+    print(f"{subject.name}, {ports.latent_channels} latent channels")
     print(f"pictures: {', '.join(path.name for path in files)}; channels replaced by {options.replacement}")
-    ports = ports_of(codec.network)
     columns, reached = [], True
-    for quality in options.qualities:
+    qualities = options.qualities if options.copy is None else [0.0]
+    for quality in qualities:
         pictures = (read_flat_picture(path.read_bytes()).pixels for path in files)
-        rises = ablation_of_codec(codec, pictures, quality, options.replacement)
+        rises = subject.ablation(pictures, quality, options.replacement)
         statistics = channel_statistics(ports, quality)
-        scores = {name: score.cpu() for name, score in candidate_scores(statistics).items()}
+        made_up = made_up_score(subject.network, quality)
+        scores = {name: score.cpu() for name, score in candidate_scores(statistics, made_up).items()}
         columns.append({name: rank_correlation(score, rises) for name, score in scores.items()})
-        reached &= columns[-1][ORDERING_SCORE] >= options.bar
+        reached &= columns[-1][options.score] >= options.bar
         core = round(len(rises) / 4)
-        groups = group_channels(scores[ORDERING_SCORE], statistics.correlation.cpu(), core)
+        groups = group_channels(scores[options.score], statistics.correlation.cpu(), core)
         share = float(rises[groups.core].sum() / rises.sum())
         best = float(rises.sort(descending=True).values[:core].sum() / rises.sum())
         print(
@@ -168,8 +208,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     print()
     rows = [[name, *(f"{column[name]:+.3f}" for column in columns)] for name in columns[0]]
-    print(format_table(["Spearman with the rise", *(f"quality {q:g}" for q in options.qualities)], rows))
+    print(format_table(["Spearman with the rise", *(f"quality {q:g}" for q in qualities)], rows))
     return int(not reached)
+
+
+class _Subject(NamedTuple):
+    """A network that is held against brute force.
+
+    Attributes:
+        name: What is printed of it.
+        network: Where the parameters are.
+        ablation: From pictures, quality and replacement to the rises.
+    """
+
+    name: str
+    network: torch.nn.Module
+    ablation: Callable[[Iterator[Tensor], float, str], Tensor]
+
+
+def _codec(codec: ImageCodec) -> _Subject:
+    return _Subject(f"weights {codec.fingerprint.hex()}", codec.network, partial(ablation_of_codec, codec))
+
+
+def _copy(path: Path) -> _Subject:
+    model = load_copy(path)
+    return _Subject(
+        f"a copy of {type(model).__name__}",
+        model,
+        lambda pictures, _, replacement: ablation_of_copy(model, pictures, replacement),
+    )
 
 
 def _evenly_spaced(folder: Path, count: int) -> list[Path]:

@@ -104,7 +104,7 @@ class SliceContextModel(nn.Module):
             raw_scales.append(prediction.raw_scale)
             return residual
 
-        y_hat = self._traverse(features, visit)
+        y_hat = self.traverse(features, visit)
 
         def whole(halves: list[Tensor]) -> Tensor:
             pairs = zip(halves[::2], halves[1::2], strict=True)
@@ -141,9 +141,9 @@ class SliceContextModel(nn.Module):
             residual[chosen] = exchange(step)
             return residual.view(prediction.mean.shape)
 
-        return self._traverse(features, visit)
+        return self.traverse(features, visit)
 
-    def _traverse(self, features: Tensor, visit: Visit) -> Tensor:
+    def traverse(self, features: Tensor, visit: Visit) -> Tensor:
         """All stages in order; returns the decoded latent ``(B, h, w, M)``."""
         width = features.shape[2]
         slices: list[Tensor] = []

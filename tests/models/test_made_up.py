@@ -1,0 +1,104 @@
+"""Scores of latent channels from latents that a network makes up."""
+
+import warnings
+
+import pytest
+import torch
+
+from latentpress.models.channel_order.made_up import made_up_score
+from latentpress.models.channel_order.permutation import permute_latent
+from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.image.families import build_image_max_network
+from latentpress.models.image.network import build_image_network
+from latentpress.models.mlic.design import SliceContextDesign
+
+CHANNELS = 16
+
+
+def image():
+    return build_image_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, 1)
+
+
+def image_max():
+    design = SliceContextDesign(width=8, channel_context=8)
+    return build_image_max_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, context=design)
+
+
+def _foreign(name: str):
+    from latentpress.scripts.compressai_peer import import_compressai
+
+    try:
+        import_compressai()
+    except ModuleNotFoundError:
+        pytest.skip("CompressAI is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import compressai.models
+
+    return getattr(compressai.models, name)
+
+
+def mean_scale():
+    return _foreign("MeanScaleHyperprior")(12, CHANNELS)
+
+
+def cheng2020():
+    return _foreign("Cheng2020Anchor")(CHANNELS)
+
+
+@pytest.fixture(params=[image, image_max, mean_scale, cheng2020], ids=lambda make: make.__name__)
+def network(request):
+    """Random weights, with biases that differ by channel and latents of several steps."""
+    torch.manual_seed(0)
+    found = request.param().eval().requires_grad_(False)
+    for parameter in found.parameters():
+        if parameter.ndim == 1:
+            parameter += 0.05 * torch.randn_like(parameter).abs()
+    return found
+
+
+@torch.no_grad()
+def test_every_channel_has_a_score(network) -> None:
+    score = made_up_score(network, 50.0, latents=1)
+    assert score.shape == (CHANNELS,)
+    assert score.dtype == torch.float64
+    assert bool((score >= 0).all())
+    assert float(score.max()) > 0
+    assert torch.equal(score, made_up_score(network, 50.0, latents=1))
+    assert not torch.equal(score, made_up_score(network, 50.0, latents=1, seed=1))
+
+
+@pytest.mark.parametrize("make", [image, image_max, mean_scale])
+@torch.no_grad()
+def test_what_the_synthesis_does_not_read_has_no_score(make) -> None:
+    torch.manual_seed(0)
+    network = make().eval().requires_grad_(False)
+    if hasattr(network, "synthesis"):
+        network.synthesis.stem.weight[:, [3, 5]] = 0
+    else:  # a transposed convolution has its inputs first
+        network.g_s[0].weight[[3, 5]] = 0
+    score = made_up_score(network, 50.0, latents=1)
+    assert (score == 0).nonzero().flatten().tolist() == [3, 5]
+
+
+@torch.no_grad()
+def test_integer_networks_are_taken_as_real_numbers() -> None:
+    torch.manual_seed(0)
+    network = image().eval()
+    score = made_up_score(network, 50.0, latents=1)
+    for part in ("hyper_prior", "hyper_synthesis", "context"):
+        setattr(network, part, convert(getattr(network, part)))
+    torch.testing.assert_close(made_up_score(network, 50.0, latents=1), score, rtol=0.2, atol=1e-6)
+
+
+@torch.no_grad()
+def test_scores_move_with_their_channels() -> None:
+    """Not exactly, as other random numbers meet other channels."""
+    torch.manual_seed(0)
+    network = mean_scale().eval().requires_grad_(False)
+    network.g_s[0].weight *= torch.logspace(0, 2, CHANNELS)[:, None, None, None]
+    score = made_up_score(network, 50.0, latents=2)
+    order = torch.randperm(CHANNELS, generator=torch.Generator().manual_seed(1))
+    permute_latent(network, order)
+    moved = made_up_score(network, 50.0, latents=2)
+    assert float(torch.corrcoef(torch.stack((moved.log(), score[order].log())))[0, 1]) > 0.95
