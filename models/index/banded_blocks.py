@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentpress.models.entropy.fixed_point import bands as bands_of_rows
 from latentpress.models.layers import DepthConvBlock
-
-# Numbers of a band of rows that are worked on together: with what is made of them they fit a core's cache.
-_BAND = 2**17
 
 
 def runs_in_bands(x: Tensor) -> bool:
@@ -30,12 +28,10 @@ def bands(x: Tensor) -> Iterator[slice]:
 
     Example:
         >>> [(rows.start, rows.stop) for rows in bands(torch.zeros(1, 5, 2**10, 2**6))]
-        [(0, 2), (2, 4), (4, 6)]
+        [(0, 2), (2, 4), (4, 5)]
     """
     height = x.shape[1]
-    rows = max(1, _BAND * height // max(1, x.numel()))
-    for start in range(0, height, rows):
-        yield slice(start, start + rows)
+    return bands_of_rows(height, x.numel() // max(1, height))
 
 
 class BandedBlock(DepthConvBlock):
