@@ -112,7 +112,8 @@ def train_copy(
     while (spent := (time.monotonic() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = lr * learning_rate_factor(spent, 0.4, 0.02) * min(1.0, (len(losses) + 1) / 50)
-        image = pool.crops(batch, generator).permute(0, 3, 1, 2).float() / 255
+        # With channels last, the gradients of Cheng2020 corrupt memory on CPUs (torch 2.13).
+        image = pool.crops(batch, generator).permute(0, 3, 1, 2).contiguous().float() / 255
         loss = rate_distortion(network, image, weight)
         optimizer.zero_grad()
         loss.backward()
