@@ -86,7 +86,7 @@ def rate_distortion(network: nn.Module, image: Tensor, weight: float) -> Tensor:
 
 
 def train_copy(
-    network: nn.Module, pool: ImagePool, minutes: float, batch: int, weight: float, lr: float, seed: int = 1
+    network: Any, pool: ImagePool, minutes: float, batch: int, weight: float, lr: float, seed: int = 1
 ) -> tuple[int, float]:
     """Trains for a time.
 
@@ -107,7 +107,8 @@ def train_copy(
     optimizer = torch.optim.Adam(main_part, lr=lr)
     # Medians of z, which the rate does not see.
     quantiles = torch.optim.Adam([p for n, p in network.named_parameters() if n.endswith("quantiles")], lr=lr)
-    start, losses = time.monotonic(), []
+    losses: list[float] = []
+    start = time.monotonic()
     network.train()
     while (spent := (time.monotonic() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
