@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,19 +45,27 @@ def build_copy(config: CopyConfig) -> nn.Module:
         ValueError: There is no such network, or its sizes do not go together.
 
     Example:
-        >>> type(build_copy(CopyConfig("cheng2020-anchor", 8, 8))).__name__
-        'Cheng2020Anchor'
+        >>> build_copy(CopyConfig("cheng2020-anchor", 8, 12))
+        Traceback (most recent call last):
+        ValueError: cheng2020-anchor has as many latent channels as others, got 12 and 8
     """
+    if config.network not in NETWORKS:
+        raise ValueError(f"no such network: {config.network}; there are {', '.join(NETWORKS)}")
+    if config.network == "cheng2020-anchor" and config.channels != config.latent_channels:
+        raise ValueError(
+            f"{config.network} has as many latent channels as others, "
+            f"got {config.latent_channels} and {config.channels}"
+        )
     import_compressai()
-    from compressai.models import Cheng2020Anchor, MeanScaleHyperprior
-
-    if config.network == "mean-scale-hyperprior":
-        found: nn.Module = MeanScaleHyperprior(config.channels, config.latent_channels)
-    elif config.network == "cheng2020-anchor" and config.channels == config.latent_channels:
-        found = Cheng2020Anchor(config.channels)
-    else:
-        raise ValueError(f"no such network: {config}")
-    return found
+    with warnings.catch_warnings():
+        # What it says of its own use of torch.
+        warnings.simplefilter("ignore")
+        from compressai.models import Cheng2020Anchor, MeanScaleHyperprior
+    if config.network == "cheng2020-anchor":
+        anchor: nn.Module = Cheng2020Anchor(config.channels)
+        return anchor
+    hyperprior: nn.Module = MeanScaleHyperprior(config.channels, config.latent_channels)
+    return hyperprior
 
 
 def load_copy(path: str | Path) -> nn.Module:

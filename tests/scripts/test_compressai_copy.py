@@ -54,8 +54,10 @@ def test_trains_and_is_held_against_brute_force(photos, tmp_path, capsys, name, 
 
 
 def test_sizes_have_to_go_together() -> None:
-    with pytest.raises(ValueError, match="no such network"):
+    with pytest.raises(ValueError, match="as many latent channels"):
         build_copy(CopyConfig("cheng2020-anchor", 8, 12))
+    with pytest.raises(ValueError, match="no such network"):
+        build_copy(CopyConfig("cheng2021", 8, 8))
 
 
 def test_no_pictures_are_told(tmp_path, capsys) -> None:
