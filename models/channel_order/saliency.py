@@ -154,7 +154,10 @@ def group_channels(score: Tensor, correlation: Tensor, core: int) -> ChannelGrou
 
 
 def order_channels(
-    model: nn.Module, core: int | None = None, quality: float = DEFAULT_QUALITY
+    model: nn.Module,
+    core: int | None = None,
+    quality: float = DEFAULT_QUALITY,
+    score: Tensor | None = None,
 ) -> ChannelGroups:
     """Groups and orders the latent channels of a trained network, without any picture.
 
@@ -162,6 +165,8 @@ def order_channels(
         model: A network that :func:`~latentpress.models.channel_order.ports.ports_of` knows.
         core: Channels of the core; None for a quarter of them.
         quality: Quality whose gains count, for a network with several.
+        score: Saliencies, ``(M,)``, such as :func:`~latentpress.models.channel_order.made_up.made_up_score`
+            finds; None for the weight variance, which takes no time and is the same everywhere.
 
     Raises:
         TypeError: The network is not known.
@@ -175,7 +180,8 @@ def order_channels(
     ports = ports_of(model)
     statistics = channel_statistics(ports, quality)
     core = max(1, round(CORE_SHARE * ports.latent_channels)) if core is None else core
-    return group_channels(variance_score(statistics), statistics.correlation, core)
+    score = variance_score(statistics) if score is None else score
+    return group_channels(score, statistics.correlation, core)
 
 
 def _stacked(ports: LatentPorts, role: Role) -> Tensor:

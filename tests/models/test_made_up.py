@@ -7,6 +7,7 @@ import torch
 
 from latentpress.models.channel_order.made_up import made_up_score
 from latentpress.models.channel_order.permutation import permute_latent
+from latentpress.models.channel_order.saliency import order_channels
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.image.families import build_image_max_network
 from latentpress.models.image.network import build_image_network
@@ -102,3 +103,12 @@ def test_scores_move_with_their_channels() -> None:
     permute_latent(network, order)
     moved = made_up_score(network, 50.0, latents=2)
     assert float(torch.corrcoef(torch.stack((moved.log(), score[order].log())))[0, 1]) > 0.95
+
+
+@torch.no_grad()
+def test_channels_can_be_ordered_by_it() -> None:
+    torch.manual_seed(0)
+    network = mean_scale().eval().requires_grad_(False)
+    score = made_up_score(network, 50.0, latents=1)
+    groups = order_channels(network, core=5, score=score)
+    assert groups.core.tolist() == score.argsort(descending=True)[:5].tolist()
