@@ -43,6 +43,8 @@ NOT_RUN = {
     "dask ": "starts servers; tests/scripts/test_batch.py runs a cluster",
     "latentpress encode photos --out packed --scheduler": "needs the servers above",
     "python -m latentpress.scripts.benchmark": "needs CompressAI; tests/scripts/test_benchmark.py",
+    "python -m latentpress.scripts.compressai_copy": "needs CompressAI; test_compressai_copy.py",
+    "python -m latentpress.scripts.check_channel_order --copy": "needs what that makes",
     "python -m latentpress.scripts.check_batch": "judges speed; tests/scripts/test_batch.py",
     "python -m latentpress.scripts.check_large_picture": "hours; tests/scripts/test_check_large_picture.py",
     "python -m latentpress.scripts.check_kills": "takes long; tests/scripts/test_check_kills.py",
