@@ -72,6 +72,7 @@ def _loss_with_skipping(module, batch, bias: float) -> tuple[float, float]:
     return float(terms.loss), float(terms.bpp)
 
 
+@torch.no_grad()
 def test_skipping_what_rounds_to_something_is_dear(module, batch) -> None:
     """Everything skipped costs no bits, and more than the error alone would."""
     coded, rate = _loss_with_skipping(module, batch, -1e3)
