@@ -10,6 +10,7 @@ squared error of the decoded picture rises. Printed is the rank correlation (Spe
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -187,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{options.weights} are not the weights of an image codec")
         subject = _codec(codec)
     ports = ports_of(subject.network)
+    # Latents are made up on the CPU.
+    on_cpu = subject.network if options.device == "cpu" else copy.deepcopy(subject.network).cpu()
     print(f"{subject.name}, {ports.latent_channels} latent channels")
     print(f"pictures: {', '.join(path.name for path in files)}; channels replaced by {options.replacement}")
     columns, reached = [], True
@@ -195,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pictures = (read_flat_picture(path.read_bytes()).pixels for path in files)
         rises = subject.ablation(pictures, quality, options.replacement)
         statistics = channel_statistics(ports, quality)
-        made_up = made_up_score(subject.network, quality)
+        made_up = made_up_score(on_cpu, quality)
         scores = {name: score.cpu() for name, score in candidate_scores(statistics, made_up).items()}
         columns.append({name: rank_correlation(score, rises) for name, score in scores.items()})
         reached &= columns[-1][options.score] >= options.bar

@@ -1,7 +1,10 @@
 """What every test shares."""
 
+import importlib
 import importlib.util
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +27,20 @@ def pytest_sessionstart() -> None:
     import torch
 
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture
+def compressai_models() -> Iterator[ModuleType]:
+    """``compressai.models``; a test that asks for it is skipped where CompressAI is not installed."""
+    from latentpress.scripts.compressai_peer import import_compressai
+
+    try:
+        import_compressai()
+    except ModuleNotFoundError:
+        pytest.skip("CompressAI is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield importlib.import_module("compressai.models")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ everything. Codecs that differ in nothing else can share their transforms (see
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,9 +19,7 @@ from torch import Tensor, nn
 
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.image.network import ImageNetwork
-from latentpress.models.quality import QUALITY_MAX
-from latentpress.train.image_module import ImageTraining, LossTerms
-from latentpress.train.optimizer import MuonAdam, parameter_groups
+from latentpress.train.image_module import ImageTraining, LossTerms, balanced_lambdas
 
 ERROR_WORTH = 6 / math.log(2)
 """Bits that a squared error of one quantisation step is worth, where steps are as fine as theory wants them:
@@ -55,16 +52,10 @@ class ImageContextTraining(ImageTraining):
         network.requires_grad_(False)
         network.context.requires_grad_(True)
 
-    def trained_parameters(self) -> Iterable[nn.Parameter]:
-        """Those of the entropy model."""
-        return self.network.context.parameters()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Muon and Adam over the entropy model's parameters."""
-        groups = parameter_groups(self.network.context)
-        if not self.matrices_with_muon:
-            groups = [{"params": list(self.trained_parameters()), "matrices": False}]
-        return MuonAdam(groups, lr=self.lr, weight_decay=self.weight_decay)
+    @property
+    def trained_part(self) -> nn.Module:
+        """The entropy model."""
+        return self.network.context
 
     def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
         """The loss of a batch of crops; its squared error is that of the latent, in quantisation steps."""
@@ -84,10 +75,8 @@ class ImageContextTraining(ImageTraining):
         pixels = image.shape[1] * image.shape[2]
         bpp = bits.sum(dim=(1, 2, 3)) / pixels
         price = (bits + for_means - for_means.detach() + cost).sum(dim=(1, 2, 3)) / pixels
-        weight = self.lambda_min * (self.lambda_max / self.lambda_min) ** (quality / QUALITY_MAX)
-        # As in the loss of the whole network: the balance between qualities, not within one.
-        balance = (self.lambda_min * self.lambda_max) ** 0.25
-        loss = (price * (balance / weight.sqrt())).mean()
+        _, balance = balanced_lambdas(quality, self.lambda_min, self.lambda_max)
+        loss = (price * balance).mean()
         return LossTerms(loss, bpp.mean().detach(), error.mean().detach())
 
     @torch.no_grad()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentpress.models.image.network import ImageNetwork, ImageNetworkOutput
 from latentpress.models.quality import QUALITY_MAX
@@ -34,6 +34,19 @@ class LossTerms(NamedTuple):
     squared_error: Tensor
 
 
+def balanced_lambdas(quality: Tensor, lambda_min: float, lambda_max: float) -> tuple[Tensor, Tensor]:
+    """Lambdas of qualities, and factors with which the losses of all qualities weigh the same.
+
+    Args:
+        quality: ``(B,)`` in [0, 100].
+        lambda_min: Lambda at quality 0.
+        lambda_max: Lambda at quality 100.
+    """
+    weight = lambda_min * (lambda_max / lambda_min) ** (quality / QUALITY_MAX)
+    # The geometric mean of the lambdas keeps the loss near one whatever their range.
+    return weight, (lambda_min * lambda_max) ** 0.25 / weight.sqrt()
+
+
 def rate_distortion_loss(
     output: ImageNetworkOutput, target: Tensor, quality: Tensor, lambda_min: float, lambda_max: float
 ) -> LossTerms:
@@ -51,10 +64,8 @@ def rate_distortion_loss(
     """
     bpp = (output.y_bits + output.z_bits) / (target.shape[1] * target.shape[2])
     squared_error = (output.image - target).square().mean(dim=(1, 2, 3)) * 255**2
-    weight = lambda_min * (lambda_max / lambda_min) ** (quality / QUALITY_MAX)
-    # The geometric mean of the lambdas keeps the loss near one whatever their range.
-    balance = (lambda_min * lambda_max) ** 0.25
-    loss = ((bpp + weight * squared_error) * (balance / weight.sqrt())).mean()
+    weight, balance = balanced_lambdas(quality, lambda_min, lambda_max)
+    loss = ((bpp + weight * squared_error) * balance).mean()
     return LossTerms(loss, bpp.mean().detach(), squared_error.mean().detach())
 
 
@@ -97,11 +108,20 @@ class ImageTraining(RecordedTraining):
         if init_from is not None:
             warm_start(network, init_from)
 
+    @property
+    def trained_part(self) -> nn.Module:
+        """What is trained: all of the network unless a subclass trains a part of it."""
+        return self.network
+
+    def trained_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters of what is trained."""
+        return self.trained_part.parameters()
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Muon and Adam over the network's parameters."""
-        groups = parameter_groups(self.network)
+        """Muon and Adam over the parameters of what is trained."""
+        groups = parameter_groups(self.trained_part)
         if not self.matrices_with_muon:
-            groups = [{"params": list(self.network.parameters()), "matrices": False}]
+            groups = [{"params": list(self.trained_parameters()), "matrices": False}]
         return MuonAdam(groups, lr=self.lr, weight_decay=self.weight_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

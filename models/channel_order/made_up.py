@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from latentpress.models.channel_order.ports import AutoregressivePorts, HyperpriorPorts, ports_of
 from latentpress.models.entropy.context import STEPS, step_mask
-from latentpress.models.entropy.fixed_point import FixedPointLinear, to_float
+from latentpress.models.entropy.fixed_point import to_float
 from latentpress.models.entropy.gaussian import scale_from_raw
 from latentpress.models.mlic.context import SliceContextModel
 
@@ -130,9 +130,7 @@ def _residual(prediction: Any, generator: torch.Generator) -> Tensor:
 
 
 def _in_integers(part: nn.Module) -> bool:
-    return any(isinstance(module, FixedPointLinear) for module in part.modules()) or any(
-        not buffer.dtype.is_floating_point for buffer in part.buffers()
-    )
+    return any(not buffer.dtype.is_floating_point for buffer in part.buffers())
 
 
 class _Hyperprior:

@@ -74,7 +74,7 @@ def test_channels_are_sorted(files) -> None:
     torch.testing.assert_close(*pictures, rtol=0, atol=0.02)
 
 
-def test_streams_need_both(files) -> None:
+def test_a_complete_file_decodes_streams_of_the_shared_one(files) -> None:
     data = load(files / "max.safetensors").compress(torch.rand(3, 32, 32))
     alone = files / "again.safetensors"
     alone.write_bytes(read_weight_file(files / "max.safetensors").to_bytes())

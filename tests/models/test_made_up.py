@@ -1,7 +1,5 @@
 """Scores of latent channels from latents that a network makes up."""
 
-import warnings
-
 import pytest
 import torch
 
@@ -16,42 +14,36 @@ from latentpress.models.mlic.design import SliceContextDesign
 CHANNELS = 16
 
 
+@pytest.fixture
 def image():
-    return build_image_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, 1)
+    torch.manual_seed(0)
+    return build_image_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, 1).eval().requires_grad_(False)
 
 
+@pytest.fixture
 def image_max():
+    torch.manual_seed(0)
     design = SliceContextDesign(width=8, channel_context=8)
-    return build_image_max_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, context=design)
+    network = build_image_max_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, context=design)
+    return network.eval().requires_grad_(False)
 
 
-def _foreign(name: str):
-    from latentpress.scripts.compressai_peer import import_compressai
-
-    try:
-        import_compressai()
-    except ModuleNotFoundError:
-        pytest.skip("CompressAI is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import compressai.models
-
-    return getattr(compressai.models, name)
+@pytest.fixture
+def mean_scale(compressai_models):
+    torch.manual_seed(0)
+    return compressai_models.MeanScaleHyperprior(12, CHANNELS).eval().requires_grad_(False)
 
 
-def mean_scale():
-    return _foreign("MeanScaleHyperprior")(12, CHANNELS)
+@pytest.fixture
+def cheng2020(compressai_models):
+    torch.manual_seed(0)
+    return compressai_models.Cheng2020Anchor(CHANNELS).eval().requires_grad_(False)
 
 
-def cheng2020():
-    return _foreign("Cheng2020Anchor")(CHANNELS)
-
-
-@pytest.fixture(params=[image, image_max, mean_scale, cheng2020], ids=lambda make: make.__name__)
+@pytest.fixture(params=["image", "image_max", "mean_scale", "cheng2020"])
 def network(request):
     """Random weights, with biases that differ by channel and latents of several steps."""
-    torch.manual_seed(0)
-    found = request.param().eval().requires_grad_(False)
+    found = request.getfixturevalue(request.param)
     for parameter in found.parameters():
         if parameter.ndim == 1:
             parameter += 0.05 * torch.randn_like(parameter).abs()
@@ -69,11 +61,10 @@ def test_every_channel_has_a_score(network) -> None:
     assert not torch.equal(score, made_up_score(network, 50.0, latents=1, seed=1))
 
 
-@pytest.mark.parametrize("make", [image, image_max, mean_scale])
+@pytest.mark.parametrize("name", ["image", "image_max", "mean_scale"])
 @torch.no_grad()
-def test_what_the_synthesis_does_not_read_has_no_score(make) -> None:
-    torch.manual_seed(0)
-    network = make().eval().requires_grad_(False)
+def test_what_the_synthesis_does_not_read_has_no_score(name, request) -> None:
+    network = request.getfixturevalue(name)
     if hasattr(network, "synthesis"):
         network.synthesis.stem.weight[:, [3, 5]] = 0
     else:  # a transposed convolution has its inputs first
@@ -83,32 +74,26 @@ def test_what_the_synthesis_does_not_read_has_no_score(make) -> None:
 
 
 @torch.no_grad()
-def test_integer_networks_are_taken_as_real_numbers() -> None:
-    torch.manual_seed(0)
-    network = image().eval()
-    score = made_up_score(network, 50.0, latents=1)
+def test_integer_networks_are_taken_as_real_numbers(image) -> None:
+    score = made_up_score(image, 50.0, latents=1)
     for part in ("hyper_prior", "hyper_synthesis", "context"):
-        setattr(network, part, convert(getattr(network, part)))
-    torch.testing.assert_close(made_up_score(network, 50.0, latents=1), score, rtol=0.2, atol=1e-6)
+        setattr(image, part, convert(getattr(image, part)))
+    torch.testing.assert_close(made_up_score(image, 50.0, latents=1), score, rtol=0.2, atol=1e-6)
 
 
 @torch.no_grad()
-def test_scores_move_with_their_channels() -> None:
+def test_scores_move_with_their_channels(mean_scale) -> None:
     """Not exactly, as other random numbers meet other channels."""
-    torch.manual_seed(0)
-    network = mean_scale().eval().requires_grad_(False)
-    network.g_s[0].weight *= torch.logspace(0, 2, CHANNELS)[:, None, None, None]
-    score = made_up_score(network, 50.0, latents=2)
+    mean_scale.g_s[0].weight *= torch.logspace(0, 2, CHANNELS)[:, None, None, None]
+    score = made_up_score(mean_scale, 50.0, latents=2)
     order = torch.randperm(CHANNELS, generator=torch.Generator().manual_seed(1))
-    permute_latent(network, order)
-    moved = made_up_score(network, 50.0, latents=2)
+    permute_latent(mean_scale, order)
+    moved = made_up_score(mean_scale, 50.0, latents=2)
     assert float(torch.corrcoef(torch.stack((moved.log(), score[order].log())))[0, 1]) > 0.95
 
 
 @torch.no_grad()
-def test_channels_can_be_ordered_by_it() -> None:
-    torch.manual_seed(0)
-    network = mean_scale().eval().requires_grad_(False)
-    score = made_up_score(network, 50.0, latents=1)
-    groups = order_channels(network, core=5, score=score)
+def test_channels_can_be_ordered_by_it(mean_scale) -> None:
+    score = made_up_score(mean_scale, 50.0, latents=1)
+    groups = order_channels(mean_scale, core=5, score=score)
     assert groups.core.tolist() == score.argsort(descending=True)[:5].tolist()

@@ -1,7 +1,5 @@
 """Small copies of CompressAI's networks: they learn, come back from files, are held against brute force."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -10,18 +8,7 @@ from PIL import Image
 from latentpress.scripts import check_channel_order
 from latentpress.scripts.compressai_copy import CopyConfig, build_copy, load_copy, main
 
-
-@pytest.fixture(autouse=True)
-def compressai():
-    from latentpress.scripts.compressai_peer import import_compressai
-
-    try:
-        import_compressai()
-    except ModuleNotFoundError:
-        pytest.skip("CompressAI is not installed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+pytestmark = pytest.mark.usefixtures("compressai_models")
 
 
 @pytest.fixture
