@@ -12,6 +12,7 @@ everything. Codecs that differ in nothing else can share their transforms (see
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,13 +45,15 @@ class ImageContextTraining(ImageTraining):
         **options: As for :class:`~latentpress.train.image_module.ImageTraining`.
     """
 
-    # A slice-wise model takes minutes to compile, and a recorded step of it is fast enough without.
+    # A slice-wise model takes minutes to compile, and a recorded step of it is fast enough without. What is
+    # frozen is compiled by itself.
     compile_loss = False
 
     def __init__(self, network: ImageNetwork, init_from: str | None = None, **options: Any) -> None:
         super().__init__(network, init_from=init_from, **options)
         network.requires_grad_(False)
         network.context.requires_grad_(True)
+        self._frozen: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
     def trained_part(self) -> nn.Module:
@@ -59,7 +62,10 @@ class ImageContextTraining(ImageTraining):
 
     def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
         """The loss of a batch of crops; its squared error is that of the latent, in quantisation steps."""
-        y, features = self.frozen_part(image, quality)
+        if self._frozen is None:
+            on_gpu = self.compile_network and image.is_cuda
+            self._frozen = torch.compile(self.frozen_part) if on_gpu else self.frozen_part
+        y, features = self._frozen(image, quality)
         latent = self.network.context.quantise(features, y, round_with_gradient)
         deviation = y - latent.mean
         scale = scale_from_raw(latent.raw_scale)

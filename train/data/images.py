@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from latentpress.train.data.camera_traces import CameraTraces
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"})
 
@@ -144,13 +146,27 @@ class ImagePool:
         return self.pixels[index]
 
 
-class CropStream(IterableDataset):
-    """Endless batches of crops from an :class:`ImagePool`, with random qualities."""
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+"""From a batch of crops ``(B, S, S, 3)`` uint8, and randomness, to a changed one."""
 
-    def __init__(self, pool: ImagePool, batch_size: int, seed: int) -> None:
+
+class CropStream(IterableDataset):
+    """Endless batches of crops from an :class:`ImagePool`, with random qualities.
+
+    Args:
+        pool: The pictures.
+        batch_size: Crops a batch.
+        seed: Of crops, qualities and augmentation.
+        augmentation: Changes every batch; None leaves crops as they are.
+    """
+
+    def __init__(
+        self, pool: ImagePool, batch_size: int, seed: int, augmentation: Augmentation | None = None
+    ) -> None:
         self.pool = pool
         self.batch_size = batch_size
         self.seed = seed
+        self.augmentation = augmentation
 
     def __iter__(self) -> Iterator[CropBatch]:
         generator = torch.Generator(self.pool.device).manual_seed(self.seed)
@@ -160,7 +176,10 @@ class CropStream(IterableDataset):
             quality = (torch.arange(self.batch_size, device=self.pool.device) + jitter) * (
                 100 / self.batch_size
             )
-            yield CropBatch(self.pool.crops(self.batch_size, generator), quality)
+            crops = self.pool.crops(self.batch_size, generator)
+            if self.augmentation is not None:
+                crops = self.augmentation(crops, generator)
+            yield CropBatch(crops, quality)
 
 
 class FolderCrops(Dataset):
@@ -213,6 +232,7 @@ class ImageDataModule(lightning.LightningDataModule):
         batch_size: Crops a step and device.
         resident: Keep decoded pictures on the device.
         scales: Reduced sizes kept besides the original, as fractions.
+        augmentation: Of resident crops; None leaves them as they are.
         workers: Decoding threads (resident) or loader processes.
         seed: Of the crops; every device adds its rank.
     """
@@ -225,6 +245,7 @@ class ImageDataModule(lightning.LightningDataModule):
         batch_size: int = 64,
         resident: bool = True,
         scales: tuple[float, ...] = (0.67, 0.5, 0.33),
+        augmentation: CameraTraces | None = None,
         workers: int = 8,
         seed: int = 1,
     ) -> None:
@@ -237,6 +258,7 @@ class ImageDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.resident = resident
         self.scales = tuple(scales)
+        self.augmentation = augmentation
         self.workers = workers
         self.seed = seed
         self._pool: ImagePool | None = None
@@ -268,7 +290,7 @@ class ImageDataModule(lightning.LightningDataModule):
             self._pool = self.build_pool(self.trainer.strategy.root_device)
         # A resumed run must not see the same crops again.
         seed = self.seed + 1000 * self.trainer.global_step + self.trainer.global_rank
-        return DataLoader(CropStream(self._pool, self.batch_size, seed), batch_size=None)
+        return DataLoader(CropStream(self._pool, self.batch_size, seed, self.augmentation), batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list:
         """Whole pictures one at a time, ``(H, W, 3)`` uint8; the sampler shares them out over devices."""

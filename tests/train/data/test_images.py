@@ -110,6 +110,24 @@ def test_downscaling_keeps_slopes() -> None:
     assert float((half[:, 2:-2] - expected[2:-2]).abs().max()) <= 1
 
 
+def test_augmentation_sees_every_batch_and_has_its_own_randomness() -> None:
+    pool = ImagePool("cpu", 4, scales=())
+    pool.add(coordinates(20, 30, 0))
+    pool.finish()
+
+    def marked(crops: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        return crops + torch.randint(100, 120, (len(crops), 1, 1, 1), generator=random, dtype=torch.uint8)
+
+    plain, changed = CropStream(pool, 8, 1), CropStream(pool, 8, 1, marked)
+    first = next(iter(plain)).image
+    batches = iter(changed)
+    found, second = next(batches).image, next(batches).image
+    added = (found - first).flatten(1)
+    assert bool((added == added[:, :1]).all())
+    assert len(added[:, 0].unique()) > 1
+    assert int(second[..., 2].min()) >= 100
+
+
 def test_too_small_pictures() -> None:
     pool = ImagePool("cpu", 16)
     pool.add(np.zeros((15, 400, 3), np.uint8))
