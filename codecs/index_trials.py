@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from latentpress.codecs.base import Progress
 from latentpress.codecs.grain_map_coder import levels_of
 from latentpress.codecs.index_payload import IndexHeader
+from latentpress.codecs.index_refinement import IndexRefinement, steps_of
 from latentpress.codecs.index_residual import PatchChoice, Residuals, residual_level
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.models.index.granularity import (
@@ -45,6 +47,13 @@ _KEPT_QUALITIES = 80.0
 _DETAIL_POWER = 1.5
 _DETAIL_STEPS = 4096
 _RESIDUAL_STEPS = 4096
+
+# Of what is left to do when a trial begins; and as how many trials a refinement counts.
+_LEFT_BY_A_TRIAL = 0.9
+_TRIALS_OF_REFINING = 5
+
+_SHARES = (0.6, 0.4)
+"""Parts of the refinement, after each of which the rate is searched again."""
 
 
 class Setting(NamedTuple):
@@ -151,9 +160,12 @@ class Trials:
         self._image = image
         self._patches: PatchChoice | None = None
         features = codec.model.encoder.features(image)
-        self._coarse_features = features.coarse
+        self._features = features
         self._medium, self._fine = codec.model.finer_indexes(features)
         self._measured = effort > 0
+        self._steps = steps_of(effort)
+        self._refinement: IndexRefinement | None = None
+        self._maps: dict[bytes, tuple[GrainMap, int]] = {}
         self._coarse_map, _, self._fine_map = self._uniform_maps()
 
     @torch.inference_mode()
@@ -165,11 +177,44 @@ class Trials:
         residuals = self._residuals(grains, indexes, setting.book, setting.residual)
         header = self._header(grains, setting.book, residuals)
         payload = self._codec.send(header, grains, indexes, residuals)
-        return self._codec.pack(payload, self._sections, header)
+        data = self._codec.pack(payload, self._sections, header)
+        self._maps[data] = grains, setting.book
+        return data
+
+    def refined(self, search: Callable[[], bytes]) -> bytes:
+        """A stream with indices that suit the picture, as far as the effort goes.
+
+        Refined indices take other bits, so the search is done again, and they are refined for the map that it
+        ends with.
+
+        Args:
+            search: What makes a stream of the indices as they are.
+        """
+        data = search()
+        for share in _SHARES:
+            steps = round(share * self._steps)
+            if not steps:
+                break
+            grains, book = self._maps[data]
+            if self._refinement is None or self._refinement.book != book:
+                self._refinement = self._new_refinement(book)
+            self._refinement.run(grains, steps, self._notify_refining)
+            self._count += _TRIALS_OF_REFINING
+            self._patches = None
+            data = search()
+        return data
+
+    def _notify_refining(self, done: float) -> None:
+        start = self._fraction()
+        left = 1 - _LEFT_BY_A_TRIAL**_TRIALS_OF_REFINING
+        self._notify(start + left * (1 - start) * done, "refining")
+
+    def _new_refinement(self, book: int) -> IndexRefinement:
+        return IndexRefinement(self._codec.model, self._codec.finished, self._image, book, self._features)
 
     def _fraction(self) -> float:
         """What is done; how many trials a search takes is not known beforehand, so it only ever rises."""
-        return 1 - 0.9 * 0.9**self._count
+        return 1 - 0.9 * _LEFT_BY_A_TRIAL**self._count
 
     def _indexes(self, setting: Setting) -> tuple[GrainMap, GrainIndexes]:
         return self._grains(setting), self._indexes_of_book(setting.book)
@@ -195,7 +240,9 @@ class Trials:
 
     def _indexes_of_book(self, book: int) -> GrainIndexes:
         numbers = torch.tensor([book], device=self._codec.device)
-        coarse = self._codec.model.books.choose(self._coarse_features, numbers).codes
+        if self._refinement is not None and book == self._refinement.book:
+            return self._refinement.indexes
+        coarse = self._codec.model.books.choose(self._features.coarse, numbers).codes
         return GrainIndexes(coarse, self._medium, self._fine)
 
     def _prices(self) -> GrainScores:
