@@ -25,6 +25,7 @@ from latentpress.codecs.bitstream import (
     read_container,
 )
 from latentpress.codecs.field_blocks import BlocksHeader, is_in_blocks
+from latentpress.codecs.field_effort import Effort
 from latentpress.codecs.field_encoding import (
     ANY_MODEL,
     DEFAULT_QUALITY,
@@ -37,6 +38,7 @@ from latentpress.codecs.field_input import bound_of, checked_bound, checked_fiel
 from latentpress.codecs.field_networks import Decoder, RatioModel, load_ratio, with_prefix
 from latentpress.codecs.field_payload import GROUP, FieldHeader, Mode, read_field_header
 from latentpress.codecs.field_quality import FlowCritic, shipped_critic
+from latentpress.codecs.field_refinement import FieldRefiner
 from latentpress.codecs.field_time import between
 from latentpress.codecs.field_writer import ArraySource, BlockWriter, Coding
 from latentpress.codecs.rate_control import quality_to_tenths
@@ -78,6 +80,7 @@ class FieldCodec(Codec):
         self.device = torch.device(device)
         self.fingerprint = ANY_MODEL
         self._models: dict[int, RatioModel] = {}
+        self._refiners: dict[int, FieldRefiner] = {}
         self.ratios: tuple[int, ...] = ()
         if weights is not None:
             self._load(weights)
@@ -136,6 +139,7 @@ class FieldCodec(Codec):
         max_error: float | None = None,
         relative_error: float | None = None,
         periodic: bool | Axes = False,
+        effort: int = 0,
         progress: Progress | None = None,
     ) -> bytes:
         """Compresses a field to a complete stream.
@@ -150,10 +154,12 @@ class FieldCodec(Codec):
             max_error: No decoded value may differ by more than this. 0 is lossless.
             relative_error: ``max_error`` as a fraction of the range of the values.
             periodic: Axes that continue at their far ends; True for all.
+            effort: 0 to 10: how long to look for better latents of this very field, see
+                :mod:`latentpress.codecs.field_effort`; any decoder reads the result.
             progress: Called with the fraction done and the stage.
 
         Raises:
-            TypeError: x is of another type, or options exclude each other.
+            TypeError: x is of another type, the effort is no whole number, or options exclude each other.
             ValueError: The shape or an option is out of bounds, or the target cannot be met.
         """
         values, flat = checked_field(x)
@@ -163,7 +169,7 @@ class FieldCodec(Codec):
             raise TypeError("target_bytes stands alone or with ratio")
         tenths = None if quality is None else quality_to_tenths(quality)
         axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
-        job = FieldJob(self, values, flat, axes)
+        job = FieldJob(self, values, flat, axes, Effort(effort, notify))
         notify(0.0, "encoding")
         if bounded:
             best = job.bounded(bound_of(values, max_error, relative_error), ratio, tenths)
@@ -171,7 +177,7 @@ class FieldCodec(Codec):
             best = job.within_bytes(target_bytes, ratio)
         else:
             tenths = round(10 * DEFAULT_QUALITY) if tenths is None else tenths
-            best = job.with_network(ratio or self._preferred_ratio(), tenths)
+            best = job.best_at(ratio or self._preferred_ratio(), tenths)
         notify(1.0, "done")
         return packed(best)
 
@@ -204,6 +210,7 @@ class FieldCodec(Codec):
         max_error: float | None = None,
         relative_error: float | None = None,
         periodic: bool | Axes = False,
+        effort: int = 0,
         progress: Progress | None = None,
     ) -> int:
         """Compresses a field that need not fit into memory, block by block, to one stream.
@@ -222,13 +229,16 @@ class FieldCodec(Codec):
             max_error: As for :meth:`compress`.
             relative_error: As for :meth:`compress`, of the range of the whole field.
             periodic: As for :meth:`compress`; ignored under a bound.
+            effort: As for :meth:`compress`, spent on each block beside what is around it, as the analysis has
+                that.
             progress: Called with the fraction done and the stage.
 
         Returns:
             Bytes of the stream.
 
         Raises:
-            TypeError: The source is of another type, or options exclude each other.
+            TypeError: The source is of another type, the effort is no whole number, or options exclude each
+                other.
             ValueError: The shape or an option is out of bounds.
         """
         bounded = self._check_options(ratio, max_error, relative_error)
@@ -237,7 +247,7 @@ class FieldCodec(Codec):
         axes = (periodic, periodic, periodic) if isinstance(periodic, bool) else periodic
         if isinstance(source, Tensor):
             source = source.detach().cpu().numpy()
-        writer = BlockWriter(self, source, block, axes, progress or no_progress)
+        writer = BlockWriter(self, source, block, axes, progress or no_progress, effort)
         if not bounded:
             tenths = quality_to_tenths(DEFAULT_QUALITY if quality is None else quality)
             chosen = ratio or self._preferred_ratio()
@@ -429,6 +439,16 @@ class FieldCodec(Codec):
         if ratio not in self._models:
             raise UnknownModel(f"these weights have no network for the ratio {ratio}")
         return self._models[ratio]
+
+    def refiner(self, ratio: int) -> FieldRefiner:
+        """What refines latents of a ratio; made when it is first asked for.
+
+        Raises:
+            UnknownModel: The weights have no network for the ratio.
+        """
+        if ratio not in self._refiners:
+            self._refiners[ratio] = FieldRefiner(self.model(ratio))
+        return self._refiners[ratio]
 
 
 def _checked_decoder(decoder: Decoder) -> Decoder:

@@ -19,6 +19,7 @@ from latentpress.codecs.bitstream import (
     write_container,
 )
 from latentpress.codecs.bounded_residual import decode_residual, encode_residual
+from latentpress.codecs.field_effort import MOST_REFINEMENTS, NEIGHBOURHOOD, Effort, Subject, refined_bytes
 from latentpress.codecs.field_exact import (
     Exceptions,
     filled,
@@ -41,7 +42,7 @@ from latentpress.codecs.field_payload import (
     read_field_header,
     split_parts,
 )
-from latentpress.codecs.rate_control import QualitySearch, quality_to_tenths
+from latentpress.codecs.rate_control import QualitySearch, quality_to_tenths, search_nearby
 from latentpress.codecs.volume_coder import Axes
 from latentpress.models.field.transforms import STRIDE
 
@@ -77,10 +78,19 @@ class FieldJob:
         values: ``(C, D, H, W)`` float32 or float64.
         flat: Whether the field has two dimensions, so that D is 1.
         periodic: Axes that continue at their far ends.
+        effort: That is spent on the latents of networks; None for none.
     """
 
-    def __init__(self, codec: FieldCodec, values: NDArray[Any], flat: bool, periodic: Axes) -> None:
+    def __init__(
+        self,
+        codec: FieldCodec,
+        values: NDArray[Any],
+        flat: bool,
+        periodic: Axes,
+        effort: Effort | None = None,
+    ) -> None:
         self.codec = codec
+        self.effort = effort if effort is not None and effort.iterations else None
         self.values = values
         self.exact = values.astype(np.float64)
         self.masked = not bool(np.isfinite(values).all())
@@ -120,14 +130,20 @@ class FieldJob:
             scales=tuple(self.scales) if mode == Mode.NETWORK else (),
         )
 
-    def with_network(self, ratio: int, tenths: int) -> Candidate:
+    def best_at(self, ratio: int, tenths: int) -> Candidate:
+        """Without a bound, with the effort spent on it."""
+        if self.effort is not None:
+            self.effort.expect(len(self.scales))
+        return self.with_network(ratio, tenths, self.effort)
+
+    def with_network(self, ratio: int, tenths: int, effort: Effort | None = None) -> Candidate:
         """Without a bound."""
         if not self.usable:
             raise ValueError(
                 "values are too large for a network; with max_error any finite field can be coded"
             )
         header = self.header(Mode.NETWORK, None, ratio, tenths)
-        parts = [*self.mask, *self._groups(ratio, tenths)]
+        parts = [*self.mask, *self._groups(ratio, tenths, effort)]
         return Candidate(header.to_bytes() + join_parts(parts), self.codec.fingerprint)
 
     def within_bytes(self, limit: int, ratio: int | None) -> Candidate:
@@ -140,7 +156,31 @@ class FieldJob:
                 found.append(best)
         if not found:
             raise ValueError(f"{limit} bytes cannot be met: quality 0 of the largest ratio needs more")
-        return found[0] if len(found) == 1 else min(found, key=self._squared_error)
+        plain = found[0] if len(found) == 1 else min(found, key=self._squared_error)
+        return plain if self.effort is None else self._refined_within(limit, plain, self.effort)
+
+    def _refined_within(self, limit: int, plain: Candidate, effort: Effort) -> Candidate:
+        """The best of what fits: without effort, or refined at a quality that is moved to use the bytes."""
+        header, _ = read_field_header(plain.payload, Limits(max_voxels=self.values.size))
+        start, ratio = header.quality_tenths, header.ratio
+
+        def size(candidate: Candidate) -> float:
+            return len(packed(candidate))
+
+        low, high = max(0, start - NEIGHBOURHOOD), min(QUALITY_TENTHS_MAX, start + NEIGHBOURHOOD)
+        ends = [size(self.with_network(ratio, tenths)) for tenths in (low, high)]
+        growth = math.log(ends[1] / ends[0]) / (high - low)
+        effort.expect(MOST_REFINEMENTS * len(self.scales))
+        refined = search_nearby(
+            lambda tenths: self.with_network(ratio, tenths, effort),
+            size,
+            limit,
+            start,
+            growth,
+            QUALITY_TENTHS_MAX,
+            MOST_REFINEMENTS,
+        )
+        return min((c for c in (plain, *refined) if size(c) <= limit), key=self._squared_error)
 
     def _squared_error(self, candidate: Candidate) -> float:
         header, offset = read_field_header(candidate.payload, Limits(max_voxels=self.values.size))
@@ -156,11 +196,16 @@ class FieldJob:
             if ratio is not None or tenths is not None:
                 tried = ((ratio or 64, (tenths or 0) / 10 if tenths is not None else DEFAULT_QUALITY),)
             if self._suits_network(bound):
-                candidates += [
-                    self._corrected(bound, r, quality_to_tenths(q))
+                corrected = {
+                    (r, quality_to_tenths(q)): self._corrected(bound, r, quality_to_tenths(q))
                     for r, q in tried
                     if r in self.codec.ratios
-                ]
+                }
+                candidates += corrected.values()
+                if corrected and self.effort is not None:
+                    r, chosen = min(corrected, key=lambda key: len(corrected[key].payload))
+                    self.effort.expect(len(self.scales))
+                    candidates.append(self._corrected(bound, r, chosen, self.effort))
         return min(candidates, key=lambda candidate: len(candidate.payload))
 
     def _suits_network(self, bound: float) -> bool:
@@ -168,15 +213,22 @@ class FieldJob:
         large = components % GROUP == 0 and min(depth, height, width) >= 2 * STRIDE
         return large and bound >= _LEAST_RELATIVE_BOUND * max(self.scales)
 
-    def _groups(self, ratio: int, tenths: int) -> list[bytes]:
+    def _groups(self, ratio: int, tenths: int, effort: Effort | None = None) -> list[bytes]:
         parts = []
         model = self.codec.model(ratio)
+        finite = np.isfinite(self.values) if effort is not None else None
         for number, scale in enumerate(self.scales):
             group = self.centred[number * GROUP : (number + 1) * GROUP] / scale
             missing = GROUP - len(group)
             if missing:
                 group = np.concatenate((group, np.zeros((missing, *group.shape[1:]))))
-            parts.append(model.encode(group, tenths, self.periodic))
+            if effort is None or finite is None:
+                parts.append(model.encode(group, tenths, self.periodic))
+                continue
+            counts = np.zeros(group.shape, np.bool_)
+            counts[: GROUP - missing] = finite[number * GROUP : (number + 1) * GROUP]
+            subject = Subject(group, counts, self.periodic, self.periodic)
+            parts.append(refined_bytes(self.codec.refiner(ratio), subject, tenths, effort))
         return parts
 
     def _lossless(self, bound: float) -> Candidate:
@@ -189,9 +241,9 @@ class FieldJob:
         header = self.header(Mode.INTERPOLATION, bound)
         return self._with_residual(header, [], np.zeros_like(self.centred), ANY_MODEL, 1.0)
 
-    def _corrected(self, bound: float, ratio: int, tenths: int) -> Candidate:
+    def _corrected(self, bound: float, ratio: int, tenths: int, effort: Effort | None = None) -> Candidate:
         header = self.header(Mode.NETWORK, bound, ratio, tenths)
-        groups = self._groups(ratio, tenths)
+        groups = self._groups(ratio, tenths, effort)
         base = _network_base(header, groups, self.codec, "faithful")
         return self._with_residual(header, groups, base, self.codec.fingerprint, 1.0 - _MARGIN)
 

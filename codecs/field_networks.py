@@ -90,23 +90,33 @@ class RatioModel(NamedTuple):
     @torch.inference_mode()
     def analyse(self, values: NDArray[np.float64], tenths: int, periodic: Axes) -> Tensor:
         """The latent of three components, ``(1, d, h, w, M)``; sides are continued to multiples of 8."""
-        quality, flags = self._operands(tenths, periodic)
-        with _full_precision(self.device):
+        quality, flags = self.operands(tenths, periodic)
+        with full_precision(self.device):
             field = torch.from_numpy(values.astype(np.float32)).to(self.device)[None]
             depth, height, width = (-size % STRIDE for size in field.shape[2:])
             field = F.pad(field, (0, width, 0, height, 0, depth), mode="replicate").permute(0, 2, 3, 4, 1)
             y: Tensor = self.network.analysis(field.contiguous(), quality, flags)
             return y * _spread(self.network.gain(quality))
 
-    @torch.inference_mode()
     def code(self, y: Tensor, tenths: int, periodic: Axes) -> bytes:
         """A latent as bytes."""
-        quality, flags = self._operands(tenths, periodic)
-        with _full_precision(self.device):
-            z = self.network.hyper_analysis(y / _powers(self.network), quality, flags)
+        return self.code_both(y, self.hyper_latent(y, tenths, periodic), tenths, periodic)[0]
+
+    @torch.inference_mode()
+    def hyper_latent(self, y: Tensor, tenths: int, periodic: Axes) -> Tensor:
+        """The side information z that the analysis finds for a latent."""
+        quality, flags = self.operands(tenths, periodic)
+        with full_precision(self.device):
+            z: Tensor = self.network.hyper_analysis(y / _powers(self.network), quality, flags)
+        return z
+
+    @torch.inference_mode()
+    def code_both(self, y: Tensor, z: Tensor, tenths: int, periodic: Axes) -> tuple[bytes, Tensor]:
+        """A latent and its side information as bytes, and the latent as a decoder has it, in steps."""
+        quality, _ = self.operands(tenths, periodic)
         with self.coder.axes(periodic):
             coded = self.coder.encode(y, z, quality)
-        return struct.pack("<I", coded.checksum) + coded.data
+        return struct.pack("<I", coded.checksum) + coded.data, coded.y_hat
 
     @torch.inference_mode()
     def latents(self, data: bytes, shape: tuple[int, int, int], tenths: int, periodic: Axes) -> Tensor:
@@ -117,7 +127,7 @@ class RatioModel(NamedTuple):
         """
         if len(data) < 4:
             raise TruncatedStream("coded latents end before their checksum does")
-        quality, _ = self._operands(tenths, periodic)
+        quality, _ = self.operands(tenths, periodic)
         with self.coder.axes(periodic):
             (checksum,) = struct.unpack_from("<I", data)
             y_hat = self.coder.decode_parts([CodedPart(data[4:], checksum)], shape, quality)
@@ -130,8 +140,8 @@ class RatioModel(NamedTuple):
         """Three components from a latent, ``(3, 8 d, 8 h, 8 w)``."""
         if decoder == "realistic" and self.realistic is None:
             raise ValueError("these weights have no realistic decoder for the ratio of the stream")
-        quality, flags = self._operands(tenths, periodic)
-        with _full_precision(self.device):
+        quality, flags = self.operands(tenths, periodic)
+        with full_precision(self.device):
             synthesis = self.network.synthesis
             linear = synthesis.linear(latent, flags)
             enhancer = synthesis.enhancer
@@ -155,12 +165,13 @@ class RatioModel(NamedTuple):
         """
         if self.gain is None:
             return values
-        with _full_precision(self.device):
+        with full_precision(self.device):
             field = self.gain(torch.from_numpy(values).to(self.device), tenths / 10, periodic)
         result: NDArray[np.float32] = field.cpu().numpy()
         return result
 
-    def _operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
+    def operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
+        """Quality ``(1,)`` and periodic axes ``(1, 3)`` as networks take them."""
         quality = torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
         return quality, torch.tensor([periodic], device=self.device)
 
@@ -194,7 +205,7 @@ def _powers(network: FieldNetwork) -> Tensor:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """No autocast and no TF32: a bound is computed on one machine and has to hold on another."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -23,6 +23,7 @@ from latentpress.codecs.bitstream import CodecId, crc32c
 from latentpress.codecs.bitstream.container_file import write_container_file
 from latentpress.codecs.block_grid import Block, BlockGrid
 from latentpress.codecs.field_blocks import BlockKind, BlocksHeader, pack_head
+from latentpress.codecs.field_effort import Effort, Subject, refined_bytes
 from latentpress.codecs.field_encoding import ANY_MODEL, FieldJob
 from latentpress.codecs.field_exact import filled, pack_mask
 from latentpress.codecs.field_payload import DTYPES, GROUP, join_parts
@@ -139,9 +140,10 @@ class BlockWriter:
         sides: Of a block along the axes of space; None for sides that suit the number of components.
         periodic: Axes that continue at their far ends.
         progress: Called with the fraction done and the stage.
+        effort: 0 to 10, spent on the latents of networks.
 
     Raises:
-        TypeError: The source is of another type than float32 and float64.
+        TypeError: The source is of another type than float32 and float64, or the effort is no whole number.
         ValueError: Its shape is not that of a field, or the sides do not fit it.
     """
 
@@ -152,6 +154,7 @@ class BlockWriter:
         sides: int | tuple[int, ...] | None,
         periodic: tuple[bool, bool, bool],
         progress: Progress,
+        effort: int = 0,
     ) -> None:
         dtype = np.dtype(source.dtype).newbyteorder("=")
         if dtype not in (np.float32, np.float64):
@@ -171,6 +174,8 @@ class BlockWriter:
         self._grid = BlockGrid(self._space, _checked_sides(sides, self._space, shape[0], self._flat))
         self._periodic = periodic
         self._progress = progress
+        self._effort = Effort(effort, self._step)
+        self._begun = 0
 
     def statistics(self) -> SourceStatistics:
         """One pass over the source."""
@@ -205,6 +210,7 @@ class BlockWriter:
             checksums: list[int] = []
             fingerprint = self._codec.fingerprint if header.has_network else ANY_MODEL
             for block in self._grid:
+                self._begun = block.number
                 self._progress(0.2 + 0.8 * block.number / len(self._grid), "coding blocks")
                 if coding.network is not None:
                     content = self._joint(block, header)
@@ -257,14 +263,16 @@ class BlockWriter:
     def _separate(self, block: Block, bound: float) -> tuple[bytes, bytes]:
         """A block that keeps the bound by itself, and the model it needs."""
         values = self._read(block.slices)
-        job = FieldJob(self._codec, values, self._flat, (False, False, False))
+        job = FieldJob(self._codec, values, self._flat, (False, False, False), self._effort)
         best = job.bounded(bound, None, None)
         return best.payload, best.fingerprint
 
     def _joint(self, block: Block, header: BlocksHeader) -> bytes:
         """The latents of a block, which depend on a halo of samples around it."""
         model = self._codec.model(header.ratio)
-        halo = STRIDE * model.analysis_halo
+        refines = self._effort.iterations > 0
+        # To synthesise a block takes latents around it, which take samples of their own.
+        halo = STRIDE * (model.analysis_halo + (model.synthesis_halo if refines else 0))
         reached = _with_halo(block, halo, self._space, header.periodic)
         exact = self._gather(reached.indexes).astype(np.float64)
         inside = exact[(slice(None), *reached.inner)]
@@ -278,14 +286,30 @@ class BlockWriter:
         parts = [pack_mask(inside)] if masked else []
         axes = header.block_periodic()
         first = tuple(slice(part.start // STRIDE, -(-part.stop // STRIDE)) for part in reached.inner)
+        self._effort.expect(len(header.scales))
         for number, scale in enumerate(header.scales):
             group = centred[number * GROUP : (number + 1) * GROUP] / scale
             missing = GROUP - len(group)
             if missing:
                 group = np.concatenate((group, np.zeros((missing, *group.shape[1:]))))
+            if refines:
+                counts = np.zeros(group.shape, np.bool_)
+                counts[: GROUP - missing] = np.isfinite(exact[number * GROUP : (number + 1) * GROUP])
+                region = tuple(
+                    slice(max(0, part.start - STRIDE // 2), min(size, part.stop + STRIDE // 2))
+                    for part, size in zip(reached.inner, group.shape[1:], strict=True)
+                )
+                subject = Subject(group, counts, (False, False, False), axes, first, region)
+                refiner = self._codec.refiner(header.ratio)
+                parts.append(refined_bytes(refiner, subject, header.quality_tenths, self._effort))
+                continue
             latent = model.analyse(group, header.quality_tenths, (False, False, False))
             parts.append(model.code(latent[(slice(None), *first)].contiguous(), header.quality_tenths, axes))
         return bytes([masked]) + join_parts(parts)
+
+    def _step(self, fraction: float, stage: str) -> None:
+        """Progress within a block."""
+        self._progress(0.2 + 0.8 * (self._begun + fraction) / len(self._grid), stage)
 
     def _read(self, slices: tuple[slice, ...]) -> NDArray[Any]:
         """Samples as ``(C, D, H, W)`` in a type that numpy's arithmetic likes."""

@@ -25,6 +25,7 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 
+from latentpress.codecs.effort import check_effort
 from latentpress.codecs.field import FieldCodec
 
 CODEC_NAME = "latentpress.field"
@@ -43,6 +44,7 @@ class Settings:
         periodic: Chunks are whole periodic boxes.
         weights: Name of shipped weights or path of a weight file; None where a bound is kept without
             networks.
+        effort: 0 to 10, spent on the latents of networks when chunks are written.
     """
 
     relative_error: float | None = None
@@ -51,13 +53,17 @@ class Settings:
     quality: float | None = None
     periodic: bool = False
     weights: str | None = None
+    effort: int = 0
 
     def __post_init__(self) -> None:
         """Checks that the settings say what to do.
 
         Raises:
-            ValueError: No rate and no bound is given, or networks without weights.
+            TypeError: The effort is no whole number.
+            ValueError: No rate and no bound is given, networks without weights, or the effort is outside
+                [0, 10].
         """
+        check_effort(self.effort)
         if self.ratio is None and self.relative_error is None and self.max_error is None:
             raise ValueError("give relative_error, max_error or ratio")
         if self.ratio is not None and self.weights is None:
@@ -65,7 +71,12 @@ class Settings:
 
     def configuration(self) -> dict[str, Any]:
         """What goes into an array's metadata: what is set, and the fingerprint of the model."""
-        found = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        # A bound of zero says something; no effort and no period say what is so without a word.
+        found = {
+            name: value
+            for name, value in vars(self).items()
+            if value is not None and (value or name not in ("periodic", "effort"))
+        }
         if self.weights is not None:
             found["model"] = _codec(self.weights).fingerprint.hex()
         return found
@@ -91,7 +102,9 @@ class Settings:
         options: dict[str, Any] = {"max_error": self.max_error, "ratio": self.ratio, "quality": self.quality}
         if self.max_error is None:
             options["relative_error"] = self.relative_error
-        return _codec(self.weights).compress(as_field(chunk), periodic=self.periodic, **options)
+        return _codec(self.weights).compress(
+            as_field(chunk), periodic=self.periodic, effort=self.effort, **options
+        )
 
     def decode(self, data: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
         """Restores a chunk of this shape.

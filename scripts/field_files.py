@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from latentpress.scripts.codec_access import effort_option
 from latentpress.scripts.fields import FieldSource, field_bytes, open_field
 from latentpress.scripts.file_io import STANDARD, Task, check_target, print_result, read_bytes, write_bytes
 from latentpress.scripts.progress import progress_bar
@@ -90,6 +91,7 @@ def encode_field(task: Task, codec: Codec, args: argparse.Namespace) -> None:
         "ratio": args.ratio,
     }
     options = {name: value for name, value in options.items() if value is not None}
+    options |= effort_option(args.effort)
     start = time.perf_counter()
     with open_field(task.source, args.variable, args.index) as field, progress_bar(str(task)) as progress:
         size = int(np.prod(field.shape)) * field.dtype.itemsize

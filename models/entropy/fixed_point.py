@@ -343,6 +343,13 @@ class FixedPointNeighbourConv(nn.Module):
         result.bias.copy_(_rounded(layer.bias.double() * UNIT, torch.int32))
         return result
 
+    def to_float(self) -> NeighbourConv:
+        """The same layer on real numbers, which can be differentiated."""
+        result = NeighbourConv(self.weight.shape[1])
+        return _filled(
+            result, taps=self.weight.float() * 2.0 ** -int(self.shift), bias=self.bias.float() / UNIT
+        )
+
     def accumulator_bound(self) -> int:
         """The largest magnitude any partial sum can have, in units of the product."""
         rows = self.weight.long().abs().sum(dim=0) * ACTIVATION_LIMIT
@@ -379,6 +386,12 @@ class FixedPointChannelScale(nn.Module):
         """Takes over the powers of two."""
         result = cls(len(layer.exponent))
         result.exponent.copy_(layer.exponent)
+        return result
+
+    def to_float(self) -> ChannelScale:
+        """The same on real numbers."""
+        result = ChannelScale(len(self.exponent)).to(self.exponent.device)
+        result.exponent.copy_(self.exponent)
         return result
 
     def shrink(self, y: Tensor) -> Tensor:

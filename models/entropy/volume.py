@@ -256,7 +256,7 @@ class VolumeContextModel(nn.Module):
         self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor, octants: Octants
     ) -> tuple[Tensor, Tensor]:
         """Mean and raw scale ``(1, d, h, w, M / 4)`` of a step's elements: a quarter of the heads' work."""
-        x, shrunk = self._hidden(step, features, y_hat, periodic)
+        x, shrunk = self.hidden(step, features, y_hat, periodic)
         chosen = octants.channels(step, self.latent_channels)
         head = cast("FixedPointLinear", self.heads[step])
         both = head.grouped(octants.split(x), torch.cat((chosen, chosen + self.latent_channels), 1))
@@ -269,7 +269,7 @@ class VolumeContextModel(nn.Module):
         mean = self.scale.grow(mean, chosen[:, None])
         return octants.join(mean), octants.join(raw_scale)
 
-    def _hidden(self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor]:
+    def hidden(self, step: int, features: Tensor, y_hat: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor]:
         """What the head of a step sees, and the latents so far, shrunk."""
         if step == 0:
             return features, y_hat

@@ -82,3 +82,13 @@ def test_dask_writes_and_reads_chunks(tmp_path) -> None:
     dask_array.store(dask_array.from_array(x, chunks=(8, 24, 16)), store, lock=False, scheduler="synchronous")
     mean = dask_array.from_zarr(tmp_path / "t.zarr").mean(axis=0).compute(scheduler="synchronous")
     assert np.abs(mean - x.mean(axis=0)).max() < 0.02
+
+
+def test_settings_come_back_from_metadata() -> None:
+    """A bound of zero and an effort are kept, defaults are not written."""
+    for settings in ({"max_error": 0.0}, {"relative_error": 0.01, "effort": 3}):
+        codec = FieldCompressor(**settings)
+        assert codec.get_config() == {"id": CODEC_NAME, **settings}
+        assert numcodecs.get_codec(codec.get_config()).settings == codec.settings
+    with pytest.raises(ValueError, match="effort"):
+        FieldCompressor(relative_error=0.01, effort=11)
