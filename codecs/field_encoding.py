@@ -42,6 +42,7 @@ from latentpress.codecs.field_payload import (
     read_field_header,
     split_parts,
 )
+from latentpress.codecs.field_suitability import check_suits
 from latentpress.codecs.rate_control import QualitySearch, quality_to_tenths, search_nearby
 from latentpress.codecs.volume_coder import Axes
 from latentpress.models.field.transforms import STRIDE
@@ -134,7 +135,14 @@ class FieldJob:
         """Without a bound, with the effort spent on it."""
         if self.effort is not None:
             self.effort.expect(len(self.scales))
-        return self.with_network(ratio, tenths, self.effort)
+        found = self.with_network(ratio, tenths, self.effort)
+        self._check_suits(ratio, tenths)
+        return found
+
+    def _check_suits(self, ratio: int, tenths: int) -> None:
+        for number, scale in enumerate(self.scales):
+            group = self._scaled_group(number, scale)
+            check_suits(self.codec.model(ratio), group, tenths, self.periodic)
 
     def with_network(self, ratio: int, tenths: int, effort: Effort | None = None) -> Candidate:
         """Without a bound."""
@@ -157,6 +165,8 @@ class FieldJob:
         if not found:
             raise ValueError(f"{limit} bytes cannot be met: quality 0 of the largest ratio needs more")
         plain = found[0] if len(found) == 1 else min(found, key=self._squared_error)
+        header, _ = read_field_header(plain.payload, Limits(max_voxels=self.values.size))
+        self._check_suits(header.ratio, header.quality_tenths)
         return plain if self.effort is None else self._refined_within(limit, plain, self.effort)
 
     def _refined_within(self, limit: int, plain: Candidate, effort: Effort) -> Candidate:
@@ -218,18 +228,22 @@ class FieldJob:
         model = self.codec.model(ratio)
         finite = np.isfinite(self.values) if effort is not None else None
         for number, scale in enumerate(self.scales):
-            group = self.centred[number * GROUP : (number + 1) * GROUP] / scale
-            missing = GROUP - len(group)
-            if missing:
-                group = np.concatenate((group, np.zeros((missing, *group.shape[1:]))))
+            group = self._scaled_group(number, scale)
             if effort is None or finite is None:
                 parts.append(model.encode(group, tenths, self.periodic))
                 continue
             counts = np.zeros(group.shape, np.bool_)
-            counts[: GROUP - missing] = finite[number * GROUP : (number + 1) * GROUP]
+            known = finite[number * GROUP : (number + 1) * GROUP]
+            counts[: len(known)] = known
             subject = Subject(group, counts, self.periodic, self.periodic)
             parts.append(refined_bytes(self.codec.refiner(ratio), subject, tenths, effort))
         return parts
+
+    def _scaled_group(self, number: int, scale: float) -> NDArray[np.float64]:
+        """Three components of unit variance, zeros in the place of those that are missing."""
+        group = self.centred[number * GROUP : (number + 1) * GROUP] / scale
+        missing = GROUP - len(group)
+        return np.concatenate((group, np.zeros((missing, *group.shape[1:])))) if missing else group
 
     def _lossless(self, bound: float) -> Candidate:
         header = self.header(Mode.LOSSLESS, bound)

@@ -163,7 +163,7 @@ class IndexRefinement:
         with torch.inference_mode(False), torch.enable_grad():
             whole = GrainMap(grains.split.clone(), grains.fine.clone())
             for number, area in enumerate(areas):
-                self._refine_area(area, whole, steps, lambda done, k=number: notify((k + done) / len(areas)))
+                self._refine_area(area, whole, steps, _part(notify, number, len(areas)))
         self.indexes = self._nearest(self._now)
 
     def _refine_area(self, area: Area, grains: GrainMap, steps: int, notify: Callable[[float], None]) -> None:
