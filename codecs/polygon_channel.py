@@ -68,7 +68,7 @@ def frequencies(weights: NDArray[np.int64]) -> NDArray[np.int64]:
         >>> frequencies(np.array([1, 3])).tolist()
         [4194304, 12582912]
     """
-    found = 1 + weights * (TOTAL - len(weights)) // weights.sum()
+    found: NDArray[np.int64] = 1 + weights * (TOTAL - len(weights)) // weights.sum()
     # What rounding left goes to the slot that misses it least.
     found[found.argmax()] += TOTAL - found.sum()
     return found

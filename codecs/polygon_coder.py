@@ -6,9 +6,9 @@
                         ^                                                                             |
                         +-------------------------- its other edges ---------------------------------+
 
-Like the cut-border machine (Gumhold and Strasser, 1998) it walks over the edges between what is known and what is not, and
-like Angle-Analyzer (Lee, Alliez and Desbrun, 2002) it lets geometry say what is likely. Nothing is assumed of
-the mesh: it may be open, have several components, or be no manifold.
+Like the cut-border machine (Gumhold and Strasser, 1998) it walks over the edges between what is known and
+what is not, and like Angle-Analyzer (Lee, Alliez and Desbrun, 2002) it lets geometry say what is likely.
+Nothing is assumed of the mesh: it may be open, have several components, or be no manifold.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Polygons(NamedTuple):
 
 
 Placing = Callable[[int, int, "list[int]", "NDArray[np.int64]"], int]
-"""Chooses a coordinate of a vertex that is sent: its number in the given mesh, the axis, its coordinates before,
-and the weights of all nodes."""
+"""Chooses a coordinate of a vertex that is sent: its number in the given mesh, the axis, its coordinates
+before, and the weights of all nodes."""
 
 
 class PolygonCoder:
@@ -147,10 +147,11 @@ class PolygonCoder:
             return found
         if not corners:
             whole = self._grid * self._grid
-            prediction = around(
-                self._points[-1] if self._points else (self._grid // 2,) * 3,
-                whole // (16 if self._points else 4),
-            )
+            middle = self._grid // 2
+            if self._points:
+                prediction = around(self._points[-1], whole // 16)
+            else:
+                prediction = around((middle, middle, middle), whole // 4)
         elif len(corners) == 1:
             prediction = around(self._points[corners[0]], self._edge_variance())
         else:
@@ -188,17 +189,10 @@ class PolygonCoder:
         symbol = None
         if wanted is not None:
             number = self._wanted_number(wanted)
-            symbol = (
-                NEW
-                if number is None
-                else NEXT
-                if number == following
-                else PREVIOUS
-                if number == before
-                else OTHER
-            )
+            known = {before: PREVIOUS, following: NEXT, None: NEW}
+            symbol = known.get(number, OTHER)
         others = self._others(edge, following, before, mean)
-        near = int(bool(others) and self._away(others[0], mean) * NEAR_OTHER[1] < gate.size * NEAR_OTHER[0])
+        near = int(bool(others) and min(others)[0] * NEAR_OTHER[1] < gate.size * NEAR_OTHER[0])
         levels = len(NEARNESS) + 2
         context = (next_level * levels + previous_level) * 2 + near
         symbol = self._apex.exchange(self._channel, symbol, context)
@@ -211,7 +205,7 @@ class PolygonCoder:
             apex = self._new_corner(predictions, wanted)
             self._spreads.count(gate, self._points[apex])
         else:
-            apex = self._other(edge, following, before, mean, others, wanted)
+            apex = self._other(edge, following, before, others, wanted)
         if apex is None or apex in (edge.start, edge.end):
             raise CorruptStream("a triangle has a corner that is none")
         self._attach(edge.end, edge.start, apex)
@@ -224,7 +218,7 @@ class PolygonCoder:
     def _nearest(
         self, candidates: list[int], edge: OpenEdge, mean: Point, gate: Gate
     ) -> tuple[int | None, int]:
-        """The candidate nearest to where the corner is expected, and how near it is; the last level for none."""
+        """The candidate nearest to where the corner is expected, and how near; the last level for none."""
         best: tuple[int, int] | None = None
         for vertex in candidates:
             if vertex in (edge.start, edge.end):
@@ -239,23 +233,24 @@ class PolygonCoder:
             level += 1
         return best[1], level
 
-    def _others(self, edge: OpenEdge, following: int | None, before: int | None, mean: Point) -> list[int]:
-        """Vertices of the front that are no other symbol, the nearest first."""
+    def _others(
+        self, edge: OpenEdge, following: int | None, before: int | None, mean: Point
+    ) -> list[tuple[int, int]]:
+        """Vertices of the front that are no other symbol, after how far away they are."""
         out = {edge.start, edge.end, following, before}
-        found = [(self._away(v, mean), v) for v in self._front.vertices() if v not in out]
-        return [v for _, v in sorted(found)]
+        return [(self._away(v, mean), v) for v in self._front.vertices() if v not in out]
 
     def _other(
         self,
         edge: OpenEdge,
         following: int | None,
         before: int | None,
-        mean: Point,
-        others: list[int],
+        others: list[tuple[int, int]],
         wanted: int | None,
     ) -> int:
-        out = {edge.start, edge.end, following, before, *others}
-        ranked = [*others, *(v for v in range(len(self._points)) if v not in out)]
+        nearest = [vertex for _, vertex in sorted(others)]
+        out = {edge.start, edge.end, following, before, *nearest}
+        ranked = [*nearest, *(v for v in range(len(self._points)) if v not in out)]
         if not ranked:
             raise CorruptStream("a triangle has a corner that is none")
         rank = None

@@ -52,7 +52,8 @@ def to_levels(colours: NDArray[Any], step: int) -> NDArray[np.int64]:
     coarse = CHROMA_COARSER * step
     levels = np.stack((light / step, orange / coarse, greenish / coarse), axis=1)
     low, high = np.array([level_range(k, step) for k in range(3)]).T
-    return np.rint(levels).clip(low, high).astype(np.int64)
+    rounded: NDArray[np.int64] = np.rint(levels).clip(low, high).astype(np.int64)
+    return rounded
 
 
 def from_levels(levels: NDArray[np.int64], step: int) -> NDArray[np.uint8]:
@@ -68,7 +69,8 @@ def from_levels(levels: NDArray[np.int64], step: int) -> NDArray[np.uint8]:
     green = light + greenish // 2
     blue = light - greenish // 2 - orange // 2
     found = (np.stack((blue + orange, green, blue), axis=1) + 2) // 4
-    return found.clip(0, _TOP).astype(np.uint8)
+    rounded: NDArray[np.uint8] = found.clip(0, _TOP).astype(np.uint8)
+    return rounded
 
 
 class ColourCoder:

@@ -22,8 +22,8 @@ from latentpress.codecs.shape_source import ShapeSource
 _VIEWS = 24
 _VIEW_SIZE = 128
 _MEASURED_POINTS = 30000
-_GRID_AT_100 = 32
-_FACTORS = (1.0, 1.25, 0.8, 1.5, 0.64)
+_GRID_AT_100 = 42
+_RATIO = 1.25
 _STEPS = (20, 12, 32)
 _TRIES = 5
 _USED_UP = 0.985
@@ -38,6 +38,7 @@ class PolygonTrial(NamedTuple):
         vertices: ``(V, 3)`` in the cube, as they will be decoded.
         faces: ``(F, 3)``.
         colours: ``(V, 3)`` in [0, 1], or None.
+        grid: Steps of the grid.
         loss: Chamfer distance, or for a coloured shape the mean squared error of pictures.
     """
 
@@ -45,6 +46,7 @@ class PolygonTrial(NamedTuple):
     vertices: NDArray[np.float32]
     faces: NDArray[np.int64]
     colours: NDArray[np.float64] | None
+    grid: int
     loss: float
 
 
@@ -113,33 +115,46 @@ class PolygonEncoding:
         self._faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)].astype(np.int32)
         self._decimated: dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
         self._near: cKDTree | None = None
+        self._faces_tried = 0
 
     def within_bytes(self, limit: int) -> PolygonTrial | None:
         """The best mesh whose stream has at most so many bytes; None where none was found."""
         if len(self._faces) < _LEAST_FACES:
             return None
-        usual = _GRID_AT_100 * math.sqrt(max(limit, 1) / 100)
         coloured = self._judge.wanted is not None
-        grids = [round(min(max(usual * f, MIN_GRID), MAX_GRID)) for f in _FACTORS[: 1 + self._effort // 2]]
         steps = _STEPS[: 1 + self._effort // 4] if coloured else (None,)
-        best, faces = None, min(max(2 * limit // (3 if coloured else 2), 16), MAX_FACES)
-        for grid in dict.fromkeys(grids):
-            trial, faces = self._largest(limit, grid, steps[0], faces)
-            best = _better(best, trial)
-        if best is not None:
-            grid = best[1]
-            for step in steps[1:]:
-                trial, faces = self._largest(limit, grid, step, faces)
-                best = _better(best, trial)
-        return None if best is None else best[0]
+        self._faces_tried = min(max(2 * limit // (3 if coloured else 2), 16), MAX_FACES)
+        best = self._best_grid(limit, steps[0])
+        if best is None:
+            return None
+        for step in steps[1:]:
+            best = min(best, self._largest(limit, best.grid, step) or best, key=lambda trial: trial.loss)
+        return best
 
-    def _largest(
-        self, limit: int, grid: int, step: int | None, faces: int
-    ) -> tuple[tuple[PolygonTrial, int] | None, int]:
-        """The mesh of most triangles that fits, and how many that were."""
+    def _best_grid(self, limit: int, step: int | None) -> PolygonTrial | None:
+        """Goes on to finer grids, or to coarser ones, as long as that is better and effort lasts."""
+        usual = _GRID_AT_100 * math.sqrt(max(limit, 1) / 100)
+        tried: dict[int, PolygonTrial | None] = {}
+
+        def loss(power: int) -> float:
+            if power not in tried:
+                grid = round(min(max(usual * _RATIO**power, MIN_GRID), MAX_GRID))
+                tried[power] = self._largest(limit, grid, step)
+            found = tried[power]
+            return math.inf if found is None else found.loss
+
+        best, most = 0, 1 + self._effort // 2
+        loss(0)
+        for way in (1, -1):
+            while len(tried) < most and loss(best + way) < loss(best):
+                best += way
+        return tried[best]
+
+    def _largest(self, limit: int, grid: int, step: int | None) -> PolygonTrial | None:
+        """The mesh of most triangles that fits."""
         best: PolygonTrial | None = None
         most = min(len(self._faces), MAX_FACES)
-        low, high, count = 0, most + 1, min(faces, most)
+        low, high, count = 0, most + 1, min(self._faces_tried, most)
         for _ in range(_TRIES):
             trial = self._trial(count, grid, step)
             size = math.inf if trial is None else len(trial.payload) + self._overhead
@@ -155,10 +170,10 @@ class PolygonEncoding:
             count = min(max(guess, low + 1, _LEAST_FACES), high - 1)
             if count <= low:
                 break
+        self._faces_tried = max(low, _LEAST_FACES)
         if best is None:
-            return None, max(low, _LEAST_FACES)
-        loss = self._judge.loss(best.vertices, best.faces, best.colours)
-        return (best._replace(loss=loss), grid), max(low, _LEAST_FACES)
+            return None
+        return best._replace(loss=self._judge.loss(best.vertices, best.faces, best.colours))
 
     def _fewer(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if count not in self._decimated:
@@ -181,19 +196,13 @@ class PolygonEncoding:
             levels = to_levels(self._colours(vertices, mesh), step)
             colours = from_levels(levels, step) / 255.0
         payload = write_polygons(mesh, grid, levels, step, self._source.pose, self._source.unit)
-        return PolygonTrial(payload, vertices, mesh.faces, colours, math.inf)
+        return PolygonTrial(payload, vertices, mesh.faces, colours, grid, math.inf)
 
     def _colours(self, vertices: NDArray[np.float32], mesh: Polygons) -> NDArray[np.float64]:
-        assert self._judge.wanted is not None and self._source.colour is not None
+        assert self._judge.wanted is not None
+        assert self._source.colour is not None
         if self._near is None:
             self._near = cKDTree(self._source.surface.position.numpy())
         usual = self._source.colour[self._near.query(vertices)[1]]
         seen = [look(vertices, mesh.faces, view) for view in self._judge.views]
         return fitted_colours(seen, self._judge.wanted, mesh.faces, usual)
-
-
-def _better(
-    first: tuple[PolygonTrial, int] | None, second: tuple[PolygonTrial, int] | None
-) -> tuple[PolygonTrial, int] | None:
-    known = [one for one in (first, second) if one is not None]
-    return min(known, key=lambda one: one[0].loss, default=None)

@@ -54,7 +54,7 @@ class PolygonField(RadianceField):
         return torch.where(inside, -distance, distance - _THICKNESS) * self.scale
 
     def colour(self, points: Tensor) -> Tensor:
-        """RGB in [0, 1], ``(N, 3)`` at ``(N, 3)``: that of the nearest place of the mesh; grey without any."""
+        """RGB in [0, 1], ``(N, 3)`` at ``(N, 3)``: of the nearest place; grey without any."""
         if self.mesh.colours is None:
             return torch.full_like(points, 0.5)
         import igl

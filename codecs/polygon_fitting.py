@@ -35,7 +35,8 @@ def corner_quadrics(vertices: NDArray[Any], faces: NDArray[np.int64]) -> NDArray
     for k in range(3):
         np.add.at(found, faces[:, k], product)
         np.add.at(weight, faces[:, k], area)
-    return found / weight.clip(1e-12)[:, None, None] + _ALONG * np.eye(3)
+    quadrics: NDArray[np.float64] = found / weight.clip(1e-12)[:, None, None] + _ALONG * np.eye(3)
+    return quadrics
 
 
 class CornerPlacing:
@@ -87,7 +88,8 @@ def cleaned(nodes: NDArray[np.int64], faces: NDArray[np.int64]) -> Polygons:
     """A mesh whose corners at one node are one, without triangles that have lost their area by it.
 
     Example:
-        >>> cleaned(np.array([[0, 0, 0], [0, 0, 0], [4, 0, 0], [0, 4, 0]]), np.array([[0, 2, 3], [0, 1, 2]])).faces
+        >>> nodes = np.array([[0, 0, 0], [0, 0, 0], [4, 0, 0], [0, 4, 0]])
+        >>> cleaned(nodes, np.array([[0, 2, 3], [0, 1, 2]])).faces
         array([[0, 2, 1]])
     """
     places, joined = np.unique(nodes, axis=0, return_inverse=True)

@@ -133,7 +133,7 @@ class Gate:
         return x, y, z
 
     def parts(self, vector: Point) -> Point:
-        """A vector's squared share along the edge, across it and out of the plane, in :data:`SHARE` of the size."""
+        """Squared shares of a vector in the three directions of a gate, in :data:`SHARE` of the size."""
         directions = (
             (self._edge, self._length2),
             (self._across, self._across2),
@@ -148,8 +148,9 @@ class Gate:
 
     def predictions(self, spreads: Point, rise: int) -> list[Prediction]:
         """Distributions of the corner, by every expert."""
+        along, across, out = spreads
         return [
-            self.prediction(tuple(s * f // 64 for s, f in zip(spreads, factors)), rise) for factors in EXPERTS
+            self.prediction((along * e // 64, across * t // 64, out * n // 64), rise) for e, t, n in EXPERTS
         ]
 
     def prediction(self, spreads: Point, rise: int) -> Prediction:
@@ -185,7 +186,7 @@ class Spreads:
 
     def believe(self, trust: list[int]) -> None:
         """Learns from what the experts said of a corner."""
-        self.trust = [a + b for a, b in zip(self.trust, trust)]
+        self.trust = [a + b for a, b in zip(self.trust, trust, strict=True)]
 
     @property
     def values(self) -> Point:
@@ -260,7 +261,7 @@ class _Student:
         """Weights of all nodes for the next coordinate, their sum about 2^24."""
         axis = self._axis
         spread = max(self._spread[axis][axis], ROUNDING_SPREAD)
-        # What came before says how far out in the tails this corner is (the conditional Student distribution).
+        # What came before says how far out this corner is (the conditional Student distribution).
         spread = spread * (FREEDOM * SHARE + self._distance) // ((FREEDOM + axis) * SHARE)
         return student_row(self._nodes, self._mean[axis], spread)
 

@@ -310,7 +310,9 @@ class ShapeCodec(Codec):
         if is_polygons(payload):
             polygons = read_polygons(payload, limits)
             notify(1.0, "done")
-            return decoded_polygons(self.system.generator, polygons, as_, count)
+            decoded: trimesh.Trimesh | NDArray[np.float32] | RadianceField
+            decoded = decoded_polygons(self.system.generator, polygons, as_, count)
+            return decoded
         header, code = self._decode(data, limits)
         notify(0.1, "generating")
         field = self.field_of(code, header)

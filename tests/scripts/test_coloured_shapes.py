@@ -13,10 +13,10 @@ trimesh = pytest.importorskip("trimesh")
 for package in ("DracoPy", "xatlas", "embreex", "pytorch_msssim"):
     pytest.importorskip(package)
 
+from latentpress.codecs.polygon_decimation import decimated, welded  # noqa: E402
 from latentpress.scripts import shape_acceptance, shape_comparison, shape_ratios  # noqa: E402
 from latentpress.scripts.coloured_rivals import ColouredRivals, smallest_error_webp  # noqa: E402
 from latentpress.scripts.coloured_shape_comparison import ColouredResult, lead, picture_judge  # noqa: E402
-from latentpress.codecs.polygon_decimation import decimated, welded  # noqa: E402
 from latentpress.scripts.mesh_rendering import cameras_around, render, render_from  # noqa: E402
 from latentpress.scripts.shape_comparison import Result  # noqa: E402
 
