@@ -145,6 +145,7 @@ def test_points_in(codec) -> None:
     data = codec.compress(np.hstack((cloud, np.full((600, 3), 0.25))), quality=30)
     assert inspect(data).parameters == {
         "kind": "points",
+        "mode": "generator",
         "quality": 30.0,
         "colour": "yes",
         "longest_side": pytest.approx(10, rel=0.01),
