@@ -28,9 +28,12 @@ from latentpress.codecs.bitstream import (
 from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
 from latentpress.codecs.effort import check_effort
 from latentpress.codecs.network_loading import build_network, fill_network
+from latentpress.codecs.polygon_payload import is_polygons
+from latentpress.codecs.polygon_stream import read_polygons
 from latentpress.codecs.posed_images import PosedImages
 from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
 from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial, best_reading
+from latentpress.codecs.shape_modes import decoded_polygons, encode_either
 from latentpress.codecs.shape_payload import TENTHS_PER_CODE, ShapeHeader, read_shape_header
 from latentpress.codecs.shape_refine import FreeCode
 from latentpress.codecs.shape_source import ShapeSource, shape_source
@@ -67,16 +70,18 @@ class Report:
         chamfer: Chamfer distance between original and decoded mesh where the longest side is 2: the mean of
             the two directed mean distances between 30000 samples of each, or the cloud's own points. Infinite
             where nothing is decoded.
-        quality: Of the geometry, 0 to 100.
-        colour_quality: Of the colour; None for a shape without.
+        quality: Of the geometry, 0 to 100; None for polygons.
+        colour_quality: Of the colour; None for a shape without and for polygons.
         steps: Of the refinement.
+        mode: ``generator`` or ``polygons``.
     """
 
     bytes: int
     chamfer: float
-    quality: float
+    quality: float | None
     colour_quality: float | None
     steps: int
+    mode: str = "generator"
 
 
 class EncodedShape(NamedTuple):
@@ -98,6 +103,8 @@ class ShapeCodec(Codec):
 
         mesh, points, images -> surface samples -> encoder -> bridge -> code -> range coder -> container
         container -> range coder -> code -> bridge -> generator -> field -> mesh | points | radiance field
+
+    Meshes may go another way, as polygons, see :mod:`latentpress.codecs.shape_modes`.
 
     Args:
         weights: A weight file of the family ``shape``.
@@ -137,6 +144,7 @@ class ShapeCodec(Codec):
         max_error: float | None = None,
         effort: int = 0,
         colour: bool = True,
+        mode: Literal["auto", "generator", "polygons"] = "auto",
         progress: Progress | None = None,
     ) -> EncodedShape:
         """Compresses a shape, and measures what the stream will give.
@@ -154,6 +162,9 @@ class ShapeCodec(Codec):
                 this; it never gets below the samples' own distance of about .007.
             effort: 0 to 10: how long the code is refined for this shape, 20 steps each.
             colour: Keep colours, where there are any.
+            mode: ``generator``: what the networks make of the shape. ``polygons``: a mesh of fewer triangles,
+                for meshes with ``target_bytes`` only. ``auto``: for these whichever is better, by Chamfer
+                distance or, for a coloured mesh, by pictures from all sides; for all else the generator.
             progress: Called with the fraction done and the stage.
 
         Raises:
@@ -170,7 +181,38 @@ class ShapeCodec(Codec):
             raise ValueError(f"{name} must be positive and finite, got {value}")
         check_effort(effort)
         notify(0.0, "sampling")
+        if mode not in ("auto", "generator", "polygons"):
+            raise ValueError(f"mode must be auto, generator or polygons, got {mode!r}")
         source = shape_source(x, colour)
+        fits = name == "target_bytes" and source.triangles is not None
+        if mode == "polygons" and not fits:
+            raise ValueError("polygons are made of meshes, for target_bytes")
+        if fits and mode != "generator":
+            return encode_either(self, source, int(value), effort, colour_quality, mode, notify)
+        return self.encode_generated(source, name, value, effort, colour_quality, notify)[0]
+
+    def encode_generated(
+        self,
+        source: ShapeSource,
+        name: str,
+        value: float,
+        effort: int,
+        colour_quality: float | None,
+        notify: Progress,
+    ) -> tuple[EncodedShape, ShapeTrial]:
+        """Encodes a shape by the networks.
+
+        Args:
+            source: The shape.
+            name: ``quality``, ``target_bytes`` or ``max_error``.
+            value: Of it.
+            effort: As for :meth:`encode`.
+            colour_quality: As for :meth:`encode`.
+            notify: Called with the fraction done and the stage.
+
+        Returns:
+            The stream with its report, and what it was made of.
+        """
 
         def encoded(encoding: ShapeEncoding) -> ShapeTrial:
             if name == "target_bytes":
@@ -193,7 +235,7 @@ class ShapeCodec(Codec):
             steps=encoding.steps_done,
         )
         notify(1.0, "done")
-        return EncodedShape(data, report)
+        return EncodedShape(data, report), trial
 
     @overload  # type: ignore[override]
     def decompress(
@@ -264,6 +306,13 @@ class ShapeCodec(Codec):
         if as_ != "field":
             limits.check_voxels((resolution + 1,) * 3)
         notify(0.0, "entropy decoding")
+        payload = self._payload(data, limits)
+        if is_polygons(payload):
+            polygons = read_polygons(payload, limits)
+            notify(1.0, "done")
+            decoded: trimesh.Trimesh | NDArray[np.float32] | RadianceField
+            decoded = decoded_polygons(self.system.generator, polygons, as_, count)
+            return decoded
         header, code = self._decode(data, limits)
         notify(0.1, "generating")
         field = self.field_of(code, header)
@@ -288,7 +337,11 @@ class ShapeCodec(Codec):
         Raises:
             StreamError: Anything is wrong with the bytes.
         """
-        self._decode(data, limits)
+        payload = self._payload(data, limits)
+        if is_polygons(payload):
+            read_polygons(payload, limits)
+        else:
+            self._decode(data, limits)
 
     def generate(self, count: int = 1, seed: int = 0) -> list[RadianceField]:
         """New shapes from the generator's prior.
@@ -396,14 +449,14 @@ class ShapeCodec(Codec):
 
     def pack(self, trial: ShapeTrial) -> bytes:
         """The stream of an encoding."""
-        return write_container(CodecId.SHAPE, self.fingerprint, [(SectionType.PAYLOAD, trial.payload)])
+        return self.pack_payload(trial.payload)
 
     def _plan(self, header: ShapeHeader) -> CodePlan:
         colour = None if header.colour_quality is None else self.quality_tensor(header.colour_quality)
         geometry = self.quality_tensor(header.geometry_quality)
         return CodePlan(geometry, colour, header.geometry_groups, header.colour_groups)
 
-    def _decode(self, data: bytes, limits: Limits) -> tuple[ShapeHeader, DecodedCode]:
+    def _payload(self, data: bytes, limits: Limits) -> bytes:
         container = read_container(data, limits)
         if container.codec_id != CodecId.SHAPE:
             raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not shape")
@@ -412,14 +465,18 @@ class ShapeCodec(Codec):
                 f"the stream needs the model {container.fingerprint.hex()}, "
                 f"this codec is {self.fingerprint.hex()}"
             )
-        header, offset = read_shape_header(container.payload)
+        return container.payload
+
+    def _decode(self, data: bytes, limits: Limits) -> tuple[ShapeHeader, DecodedCode]:
+        payload = self._payload(data, limits)
+        header, offset = read_shape_header(payload)
         bridge = self.system.bridge
         if (
             header.geometry_groups > bridge.geometry_prior.groups
             or header.colour_groups > bridge.colour_prior.groups
         ):
             raise CorruptStream("the stream has more code groups than the model")
-        code = self._coder.decode(container.payload[offset:], header.checksum, self._plan(header))
+        code = self._coder.decode(payload[offset:], header.checksum, self._plan(header))
         return header, code
 
     def _colours(self, field: ShapeField, vertices: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -431,6 +488,16 @@ class ShapeCodec(Codec):
             found = in_parts(lambda part: self.system.generator.colour_at(field, part), points)
         result: NDArray[np.float32] = found[0].clamp(0, 1).cpu().numpy()
         return result
+
+    def coloured_mesh(self, trial: ShapeTrial) -> tuple[ExtractedMesh, NDArray[np.float32] | None]:
+        """The mesh of an encoding as it will be decoded, in the cube, and its colours."""
+        field = self.field_of(trial.code, trial.header)
+        mesh = self.mesh_of(field, _MEASURED_RESOLUTION, trial.header.smoothing)
+        return mesh, self._colours(field, mesh.vertices) if len(mesh.vertices) else None
+
+    def pack_payload(self, payload: bytes) -> bytes:
+        """The stream of a payload."""
+        return write_container(CodecId.SHAPE, self.fingerprint, [(SectionType.PAYLOAD, payload)])
 
     def _placed_mesh(self, mesh: ExtractedMesh, field: ShapeField, header: ShapeHeader) -> trimesh.Trimesh:
         import trimesh

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from latentpress.codecs.bitstream import CorruptStream, SymbolDecoder, SymbolEncoder, TableSet, crc32c
 from latentpress.codecs.bitstream.information import table_information
+from latentpress.codecs.packed_words import packed_words, unpacked_words
 from latentpress.models.entropy.fixed_point import UNIT, table_index
 from latentpress.models.shape.code_prior import CodePrior
 from latentpress.models.shape.generator import NUM_TOKENS
@@ -30,7 +31,6 @@ MULTIPLIER = 0.05
 """Squared quantisation steps that one bit is worth when the encoder rounds, as for images."""
 
 _LARGEST_CHOICE = 32
-_WORD = 4
 
 Exchange = Callable[[Tensor, Tensor | None], NDArray[np.int32]]
 """Codes or decodes a group of symbols: raw scales and, in the encoder, values to symbols."""
@@ -120,7 +120,7 @@ class CodeCoder:
 
         units = None if colour is None else colour.double() * UNIT
         code = self._run(plan, send, geometry.double() * UNIT, units)
-        return CodedShape(_packed(encoder.finish()), crc32c(*sent) & 0xFFFF, code)
+        return CodedShape(packed_words(encoder.finish()), crc32c(*sent) & 0xFFFF, code)
 
     def decode(self, data: bytes, checksum: int, plan: CodePlan) -> DecodedCode:
         """Restores a code.
@@ -134,7 +134,7 @@ class CodeCoder:
             CorruptStream: The data do not decode to symbols with this checksum.
             TruncatedStream: The data end too early.
         """
-        decoder = SymbolDecoder(_unpacked(data))
+        decoder = SymbolDecoder(unpacked_words(data))
         received: list[bytes] = []
 
         def receive(raw_scale: Tensor, residual: Tensor | None) -> NDArray[np.int32]:
@@ -210,21 +210,3 @@ class CodeCoder:
 def _steps(units: Tensor) -> Tensor:
     steps: Tensor = (units * (1 / UNIT)).float()
     return steps
-
-
-def _packed(words: bytes) -> bytes:
-    """Words with their most significant byte first, the last without its zero bytes: about two fewer.
-
-    Of a last word that is zero one byte stays, so that the number of words can be told.
-    """
-    data = np.frombuffer(words, "<u4").astype(">u4").tobytes()
-    while data.endswith(b"\0") and len(data) % _WORD != 1:
-        data = data[:-1]
-    return data
-
-
-def _unpacked(data: bytes) -> bytes:
-    if data.endswith(b"\0") and len(data) % _WORD != 1:
-        raise CorruptStream("the coded symbols end with a zero byte")
-    padded = data + bytes(-len(data) % _WORD)
-    return np.frombuffer(padded, ">u4").astype("<u4").tobytes()

@@ -28,10 +28,13 @@ TENTHS_PER_CODE = 4
 MAX_GROUPS = 15
 
 _QUALITY_MAX = 100
-_KIND_MASK = 3
-_COLOUR = 4
-_POSE = 8
-_UNIT = 16
+KIND_MASK = 3
+COLOUR_FLAG = 4
+POSE_FLAG = 8
+UNIT_FLAG = 16
+POLYGON_FLAG = 128
+"""With this bit the payload is that of :mod:`latentpress.codecs.polygon_payload`."""
+
 _SMOOTHING_SHIFT = 5
 _SMOOTHING_MASK = 3
 _KNOWN_FLAGS = 127
@@ -131,18 +134,25 @@ class ShapeHeader:
         """
         has_pose = self.pose != Pose()
         flags = KINDS.index(self.kind)
-        flags |= _COLOUR * (self.colour_quality is not None) | _POSE * has_pose
-        flags |= _UNIT * (self.unit is not None) | self.smoothing << _SMOOTHING_SHIFT
+        flags |= COLOUR_FLAG * (self.colour_quality is not None) | POSE_FLAG * has_pose
+        flags |= UNIT_FLAG * (self.unit is not None) | self.smoothing << _SMOOTHING_SHIFT
         parts = [bytes([flags, self.geometry_quality, self.geometry_groups | self.colour_groups << 4])]
         if self.colour_quality is not None:
             parts.append(bytes([self.colour_quality]))
-        if has_pose:
-            parts.append(struct.pack("<H", self.pose.scale_code + _SCALE_OFFSET))
-            parts += [encode_varint(2 * c if c >= 0 else -2 * c - 1) for c in self.pose.centre_codes]
-        if self.unit is not None:
-            parts.append(bytes([UNITS.index(self.unit)]))
+        parts.append(place_bytes(self.pose, self.unit))
         parts.append(struct.pack("<H", self.checksum & _CHECKSUM_MASK))
         return b"".join(parts)
+
+
+def place_bytes(pose: Pose, unit: str | None) -> bytes:
+    """Position, scale and unit as they are in a header; nothing for the cube without a unit."""
+    parts = []
+    if pose != Pose():
+        parts.append(struct.pack("<H", pose.scale_code + _SCALE_OFFSET))
+        parts += [encode_varint(2 * c if c >= 0 else -2 * c - 1) for c in pose.centre_codes]
+    if unit is not None:
+        parts.append(bytes([UNITS.index(unit)]))
+    return b"".join(parts)
 
 
 def quality_code(quality: float) -> int:
@@ -160,7 +170,7 @@ def quality_code(quality: float) -> int:
     return round(float(quality) * 10 / TENTHS_PER_CODE)
 
 
-class _Reader:
+class HeaderReader:
     """Bytes in order, with the errors of a stream that ends too early."""
 
     def __init__(self, payload: bytes) -> None:
@@ -168,6 +178,7 @@ class _Reader:
         self.offset = 0
 
     def take(self, count: int) -> bytes:
+        """So many bytes."""
         end = self.offset + count
         if end > len(self.payload):
             raise TruncatedStream("the shape header is incomplete")
@@ -176,14 +187,44 @@ class _Reader:
         return found
 
     def byte(self) -> int:
+        """The next byte."""
         return self.take(1)[0]
 
     def short(self) -> int:
+        """The next two bytes."""
         return int.from_bytes(self.take(2), "little")
 
-    def zigzag(self) -> int:
+    def varint(self) -> int:
+        """The next varint."""
         number, self.offset = decode_varint(self.payload, self.offset)
+        return number
+
+    def zigzag(self) -> int:
+        """The next signed number."""
+        number = self.varint()
         return number // 2 if number % 2 == 0 else -(number + 1) // 2
+
+
+def read_place(reader: HeaderReader, flags: int) -> tuple[Pose, str | None]:
+    """Position, scale and unit, as far as the flags say that they are there.
+
+    Raises:
+        TruncatedStream: The payload ends too early.
+        CorruptStream: A value is impossible.
+    """
+    pose = Pose()
+    if flags & POSE_FLAG:
+        scale_code = reader.short() - _SCALE_OFFSET
+        pose = Pose(scale_code, (reader.zigzag(), reader.zigzag(), reader.zigzag()))
+        if pose == Pose() or max(map(abs, pose.centre_codes)) > _CENTRE_LIMIT:
+            raise CorruptStream("the shape's pose is impossible")
+    unit = None
+    if flags & UNIT_FLAG:
+        number = reader.byte()
+        if number >= len(UNITS):
+            raise CorruptStream(f"unit {number} of a shape is not defined")
+        unit = UNITS[number]
+    return pose, unit
 
 
 def read_shape_header(payload: bytes) -> tuple[ShapeHeader, int]:
@@ -199,31 +240,20 @@ def read_shape_header(payload: bytes) -> tuple[ShapeHeader, int]:
         TruncatedStream: The payload ends too early.
         CorruptStream: A value is impossible.
     """
-    reader = _Reader(payload)
+    reader = HeaderReader(payload)
     flags, geometry_quality, groups = reader.byte(), reader.byte(), reader.byte()
-    if flags & ~_KNOWN_FLAGS or flags & _KIND_MASK >= len(KINDS):
+    if flags & ~_KNOWN_FLAGS or flags & KIND_MASK >= len(KINDS):
         raise CorruptStream(f"shape flags {flags:#x} are not defined")
-    colour_quality = reader.byte() if flags & _COLOUR else None
+    colour_quality = reader.byte() if flags & COLOUR_FLAG else None
     if geometry_quality > QUALITY_CODES or (colour_quality or 0) > QUALITY_CODES:
         raise CorruptStream("a shape's quality is above 100")
     geometry_groups, colour_groups = groups & 15, groups >> 4
     if not geometry_groups or (colour_groups == 0) != (colour_quality is None):
         raise CorruptStream(f"a shape cannot have {geometry_groups} and {colour_groups} code groups")
-    pose = Pose()
-    if flags & _POSE:
-        scale_code = reader.short() - _SCALE_OFFSET
-        pose = Pose(scale_code, (reader.zigzag(), reader.zigzag(), reader.zigzag()))
-        if pose == Pose() or max(map(abs, pose.centre_codes)) > _CENTRE_LIMIT:
-            raise CorruptStream("the shape's pose is impossible")
-    unit = None
-    if flags & _UNIT:
-        number = reader.byte()
-        if number >= len(UNITS):
-            raise CorruptStream(f"unit {number} of a shape is not defined")
-        unit = UNITS[number]
+    pose, unit = read_place(reader, flags)
     checksum = reader.short()
     header = ShapeHeader(
-        KINDS[flags & _KIND_MASK],
+        KINDS[flags & KIND_MASK],
         geometry_quality,
         geometry_groups,
         colour_quality,
@@ -246,10 +276,15 @@ def describe(payload: bytes, limits: Limits) -> dict[str, int | float | str]:
     Raises:
         StreamError: Anything is wrong with the header.
     """
+    from latentpress.codecs.polygon_payload import describe_polygons, is_polygons
+
+    if is_polygons(payload):
+        return describe_polygons(payload, limits)
     header, _ = read_shape_header(payload)
     step = TENTHS_PER_CODE / 10
     found: dict[str, int | float | str] = {
         "kind": header.kind,
+        "mode": "generator",
         "quality": round(header.geometry_quality * step, 1),
         "colour": "yes" if header.colour_quality is not None else "no",
         "longest_side": 2 * header.pose.scale,

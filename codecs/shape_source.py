@@ -54,6 +54,8 @@ class ShapeSource:
         unit: Of these coordinates, or None.
         solid: For exact insides and outsides; None where only points are known.
         images: What was given, if it was images.
+        triangles: ``(F, 3, 3)`` float32 in the cube, of a mesh; None of anything else.
+        paint: Of a coloured mesh: its triangles ``(P,)`` and weights of their corners ``(P, 3)`` to RGB.
         shell: Whether the solid is nothing but the thickness of its sheets.
     """
 
@@ -66,6 +68,8 @@ class ShapeSource:
     solid: Solid | None
     images: PosedImages | None = None
     shell: bool = False
+    triangles: NDArray[np.float32] | None = None
+    paint: Callable[[NDArray[np.int64], NDArray[Any]], NDArray[np.float64]] | None = None
 
     def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
         """Signed distance to the shape at ``(N, 3)``, on the CPU, negative inside."""
@@ -185,14 +189,21 @@ def mesh_source(mesh: trimesh.Trimesh, colour: bool, seed: int = 0) -> ShapeSour
     solid = solid_of(triangles)
     generator = torch.Generator().manual_seed(seed)
     surface = sample_solid(solid, _DENSE, generator)
-    colours = None
+    colours = paint = None
     if colour and (painter := surface_painter(mesh)) is not None:
+        known = painter
+
+        def paint(face: NDArray[np.int64], weights: NDArray[Any]) -> NDArray[np.float64]:
+            return known(index[face], faces, weights)
+
         from scipy.spatial import cKDTree
 
         painted = painter(index[chosen], faces, weights)
         colours = painted[cKDTree(reference).query(surface.position.numpy())[1]].astype(np.float32)
     unit = mesh.units if mesh.units in UNITS else None
-    return ShapeSource("mesh", surface, reference, colours, pose, unit, solid)
+    return ShapeSource(
+        "mesh", surface, reference, colours, pose, unit, solid, triangles=triangles, paint=paint
+    )
 
 
 def points_source(points: ArrayLike, colour: bool) -> ShapeSource:

@@ -127,6 +127,11 @@ class Receiver:
         """
         return self._note(self._decoder.get_rows(frequencies))
 
+    @property
+    def checksum(self) -> int:
+        """CRC32C of all symbols so far, see :attr:`Sender.checksum`."""
+        return crc32c(*self._parts)
+
     def finish(self, checksum: int | None = None) -> None:
         """Checks that everything was read and that the symbols are those that were sent.
 

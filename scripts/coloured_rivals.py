@@ -20,8 +20,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from latentpress.codecs.chamfer import sample_triangles
+from latentpress.codecs.polygon_decimation import decimated, welded
 from latentpress.codecs.shape_source import surface_painter
-from latentpress.scripts.decimation import decimated, welded
 from latentpress.scripts.shape_comparison import FACES
 
 _SAMPLES = 100_000

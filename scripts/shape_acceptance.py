@@ -194,7 +194,7 @@ def control_bars(results: Sequence[Controlled]) -> list[Bar]:
 
 def decoding_bars(codec: Any, codec_path: str, mesh: str) -> list[Bar]:
     """Decodes in a process that has nothing but the bytes and the library."""
-    data = codec.compress(mesh, target_bytes=DECODED_BYTES)
+    data = codec.compress(mesh, target_bytes=DECODED_BYTES, mode="generator")
     expected = len(codec.decompress(data, resolution=128).vertices)
     with tempfile.NamedTemporaryFile(suffix=".lpz") as file:
         file.write(data)
@@ -303,7 +303,9 @@ def _control(codec: Any, autoencoder_path: str, prior_path: str) -> Callable[[Pa
         found = []
         for target in EFFORTS:
             try:
-                bridge = codec.encode(path, target_bytes=target, colour=False).report.chamfer
+                bridge = codec.encode(
+                    path, target_bytes=target, colour=False, mode="generator"
+                ).report.chamfer
             except ValueError:  # the shape does not go into so few bytes
                 bridge = np.inf
             own = control(autoencoder, prior.mean, prior.deviation, source, target).chamfer

@@ -21,8 +21,8 @@ from scipy.spatial import cKDTree
 
 from latentpress.codecs import load
 from latentpress.codecs.chamfer import sample_triangles
+from latentpress.codecs.polygon_decimation import decimated, welded
 from latentpress.codecs.shape_source import read_shape
-from latentpress.scripts.decimation import decimated, welded
 
 OWN_NAME = "latentpress"
 RIVAL_NAME = "decimation + Draco"

@@ -43,14 +43,14 @@ def encode_shape(task: Task, codec: Codec, args: argparse.Namespace) -> None:
         raise ValueError(f"{task.source} is a shape, and {args.codec} is no shape codec")
     if args.bpp is not None or args.psnr is not None:
         raise ValueError("shapes have no bits per pixel and no PSNR: give --quality or --bytes")
-    options: dict[str, Any] = {"quality": args.quality, "target_bytes": args.bytes}
+    options: dict[str, Any] = {"quality": args.quality, "target_bytes": args.bytes, "mode": args.mode}
     options = {name: value for name, value in options.items() if value is not None}
     start = time.perf_counter()
     with progress_bar(str(task)) as progress:
         data, report = codec.encode(task.source, effort=int(args.effort), progress=progress, **options)
     seconds = time.perf_counter() - start
     write_bytes(task.target, data, args.force)
-    print_result(task, f"{report.bytes} bytes  Chamfer {report.chamfer:.4f}  {seconds:.2f} s")
+    print_result(task, f"{report.bytes} bytes  {report.mode}  Chamfer {report.chamfer:.4f}  {seconds:.2f} s")
 
 
 def decode_shape(task: Task, codec: Codec, args: argparse.Namespace) -> None:

@@ -125,7 +125,7 @@ def _cloud(name: str, points: NDArray[np.float32], codec: Any, target: int) -> R
 
 
 def _textured(path: str, mesh: Any, codec: Any, target: int) -> Ratio:
-    data, report = codec.encode(mesh, target_bytes=target)
+    data, report = codec.encode(mesh, target_bytes=target, mode="generator")
     psnr = picture_psnr(render(mesh), render(codec.decompress(data)))
     name = Path(path).stem
     return Ratio("textured mesh", name, target, source_bytes(path), len(data), report.chamfer, psnr)

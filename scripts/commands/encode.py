@@ -97,6 +97,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strip", action="store_true", help="leave out colour profile, EXIF and XMP")
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument(
+        "--mode",
+        choices=("auto", "generator", "polygons"),
+        help="of meshes with --bytes: how to code them (default: auto, whichever is better)",
+    )
     fields = parser.add_argument_group("of fields")
     add_encode_arguments(fields)
     add_selection_arguments(fields)

@@ -159,7 +159,8 @@ class ShapeKind(Kind[ShapeItem, ShapeResult]):
         middle = time.perf_counter()
         decoded = codec.decompress(data)
         end = time.perf_counter()
-        setting = f"quality {report.quality:g}" + (f", effort {rate.effort}" if rate.effort else "")
+        quality = "polygons" if report.quality is None else f"quality {report.quality:g}"
+        setting = quality + (f", effort {rate.effort}" if rate.effort else "")
         return ShapeResult(
             id=result,
             item=item,

@@ -69,7 +69,8 @@ def fields() -> Attacked:
 
 def shapes() -> Attacked:
     codec: Any = load(GOLDEN / "shape_tiny.safetensors")
-    streams = tuple((GOLDEN / f"shape_{name}.lpz").read_bytes() for name in ("mesh_q0", "coloured_mesh_q60"))
+    names = ("shape_mesh_q0", "shape_coloured_mesh_q60", "polygons_coloured", "polygons_tangle")
+    streams = tuple((GOLDEN / f"{name}.lpz").read_bytes() for name in names)
     coarse = partial(codec.decompress, limits=LIMITS, resolution=8)
     return Attacked(
         (coarse, partial(codec.verify, limits=LIMITS), partial(codec.decompress, as_="field")), streams

@@ -95,7 +95,7 @@ def test_coloured_mesh(codec, ball) -> None:
 
 
 def test_target_bytes(codec, ball) -> None:
-    sizes = [len(codec.compress(ball, target_bytes=limit)) for limit in (90, 160)]
+    sizes = [len(codec.compress(ball, target_bytes=limit, mode="generator")) for limit in (90, 160)]
     assert sizes[0] <= 90
     assert sizes[0] <= sizes[1] <= 160
     with pytest.raises(ValueError, match=r"at least \d+ bytes"):
@@ -111,7 +111,7 @@ def test_max_error(codec, ball) -> None:
 
 def test_effort_uses_the_bytes_up(codec, ball) -> None:
     plain = codec.encode(ball, quality=100).report.bytes
-    refined = codec.encode(ball, target_bytes=2 * plain, effort=3).report
+    refined = codec.encode(ball, target_bytes=2 * plain, effort=3, mode="generator").report
     assert plain < refined.bytes <= 2 * plain
 
 
@@ -145,6 +145,7 @@ def test_points_in(codec) -> None:
     data = codec.compress(np.hstack((cloud, np.full((600, 3), 0.25))), quality=30)
     assert inspect(data).parameters == {
         "kind": "points",
+        "mode": "generator",
         "quality": 30.0,
         "colour": "yes",
         "longest_side": pytest.approx(10, rel=0.01),

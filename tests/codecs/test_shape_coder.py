@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 pytest.importorskip("trimesh")
 
 from latentpress.codecs.bitstream import StreamError
+from latentpress.codecs.packed_words import packed_words, unpacked_words
 from latentpress.codecs.shape import ShapeCodec
-from latentpress.codecs.shape_coder import CodePlan, _packed, _unpacked
+from latentpress.codecs.shape_coder import CodePlan
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +28,16 @@ def coder():
 @given(st.lists(st.sampled_from([0, 1, 0x01000000, 0xFF0000, 0xFFFFFFFF]), max_size=5))
 def test_words_come_back(words) -> None:
     data = b"".join(word.to_bytes(4, "little") for word in words)
-    assert _unpacked(_packed(data)) == data
+    assert unpacked_words(packed_words(data)) == data
 
 
 @given(st.binary(max_size=9))
 def test_packed_bytes_have_one_form(data) -> None:
     try:
-        words = _unpacked(data)
+        words = unpacked_words(data)
     except StreamError:
         return
-    assert _packed(words) == data
+    assert packed_words(words) == data
 
 
 @settings(max_examples=15)

@@ -88,5 +88,6 @@ def test_a_smoothing_costs_nothing_and_the_last_flag_is_not_defined() -> None:
 
 def test_describe() -> None:
     header = ShapeHeader("points", 125, 6, 100, 3, Pose(512, (0, 0, 0)), "meters", 0)
-    expected = {"kind": "points", "quality": 50.0, "colour": "yes", "longest_side": 4.0, "unit": "meters"}
+    expected = {"kind": "points", "mode": "generator", "quality": 50.0, "colour": "yes"}
+    expected |= {"longest_side": 4.0, "unit": "meters"}
     assert describe(header.to_bytes(), DEFAULT_LIMITS) == expected

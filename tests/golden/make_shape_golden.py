@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mesh_q0": ("mesh", {"quality": 0}),
     "mesh_q100": ("mesh", {"quality": 100}),
     "coloured_mesh_q60": ("coloured", {"quality": 60, "colour_quality": 20}),
-    "mesh_cut": ("mesh", {"target_bytes": 72}),
+    "mesh_cut": ("mesh", {"target_bytes": 72, "mode": "generator"}),
     "points_q40": ("points", {"quality": 40}),
 }
 

@@ -59,4 +59,5 @@ def _clustered(
 
 
 def _proper(faces: NDArray[Any]) -> NDArray[np.int32]:
-    return faces[(faces != np.roll(faces, 1, axis=1)).all(1)].astype(np.int32)
+    found: NDArray[np.int32] = faces[(faces != np.roll(faces, 1, axis=1)).all(1)].astype(np.int32)
+    return found
