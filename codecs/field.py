@@ -65,6 +65,8 @@ class FieldCodec(Codec):
 
     Attributes:
         ratios: For which there are networks.
+        refuses: Whether a field that the networks would lose most of is refused, where no bound is given.
+            Whoever measures unfinished weights may want it otherwise.
 
     Example:
         >>> codec = FieldCodec()
@@ -82,6 +84,7 @@ class FieldCodec(Codec):
         self._models: dict[int, RatioModel] = {}
         self._refiners: dict[int, FieldRefiner] = {}
         self.ratios: tuple[int, ...] = ()
+        self.refuses = True
         if weights is not None:
             self._load(weights)
 

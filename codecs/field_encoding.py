@@ -140,6 +140,8 @@ class FieldJob:
         return found
 
     def _check_suits(self, ratio: int, tenths: int) -> None:
+        if not self.codec.refuses:
+            return
         for number, scale in enumerate(self.scales):
             group = self._scaled_group(number, scale)
             check_suits(self.codec.model(ratio), group, tenths, self.periodic)

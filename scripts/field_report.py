@@ -35,7 +35,7 @@ def add_codec_arguments(parser: argparse.ArgumentParser, without: bool = False) 
 
 
 def field_codec(options: argparse.Namespace) -> FieldCodec:
-    """The codec that the arguments name.
+    """The codec that the arguments name; it is to be measured, so it refuses no field.
 
     Raises:
         ValueError: There are no such weights, or they are not of a field codec.
@@ -50,6 +50,7 @@ def field_codec(options: argparse.Namespace) -> FieldCodec:
     codec = load(options.weights, options.device)
     if not isinstance(codec, FieldCodec):
         raise ValueError(f"{options.weights} are weights of the family {codec.name}, not of fields")
+    codec.refuses = False
     return codec
 
 

@@ -145,6 +145,7 @@ def fit(weights: WeightFile, boxes: Sequence[Tensor]) -> dict[int, Gains]:
         ValueError: The weights have no realistic decoders, or boxes are too few or small.
     """
     codec = FieldCodec(with_gains(weights, {}))
+    codec.refuses = False
     if not codec.has_realistic:
         raise ValueError("these weights have no realistic decoders")
     if len(boxes) < 3 or min(box.shape[-1] for box in boxes) < LEAST_SIDE:

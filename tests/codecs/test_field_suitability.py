@@ -31,6 +31,12 @@ def test_waves_along_their_axes_are_refused(codec, options) -> None:
         codec.compress(waves(0, 1, 2), periodic=True, **options)
 
 
+def test_refusing_can_be_switched_off() -> None:
+    codec = load("field")
+    codec.refuses = False
+    assert codec.compress(waves(0, 1, 2), ratio=8)
+
+
 def test_a_bound_is_for_any_field(codec) -> None:
     field = waves(0, 1, 2)
     decoded = codec.decompress(codec.compress(field, max_error=0.05)).numpy()

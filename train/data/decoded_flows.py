@@ -212,6 +212,7 @@ class DecodedFlowModule(lightning.LightningDataModule):
         codec = load(self.weights)
         if not isinstance(codec, FieldCodec):
             raise ValueError(f"{self.weights} are weights of the family {codec.name}, not of fields")
+        codec.refuses = False
         described = repr(
             (
                 codec.fingerprint.hex(),
