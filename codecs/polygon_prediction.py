@@ -45,6 +45,7 @@ SHARE = 4096
 """Unit of factors."""
 
 _LARGEST_RATIO = 4 * SHARE
+_FARTHEST = (1 << 31) + (1 << 18)
 
 
 def difference(a: Point, b: Point) -> Point:
@@ -223,7 +224,8 @@ def student_row(nodes: NDArray[np.int64], mean: int, spread: int) -> NDArray[np.
         spread: Squared scale, in parts squared.
     """
     wide = np.int64(min(FREEDOM * spread, 1 << 47))
-    away = nodes - np.int64(mean)
+    # Further away everything is as unlikely, and squares would not fit.
+    away = nodes - np.int64(max(-_FARTHEST, min(mean, _FARTHEST)))
     share = (wide << 15) // (wide + away * away)
     half = share * share >> 15
     found = half * half

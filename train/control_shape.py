@@ -124,7 +124,8 @@ def main(args: Sequence[str] | None = None) -> None:
     for path in options.meshes:
         source = shape_source(read_shape(path), colour=False)
         for size in options.bytes:
-            ours = codec.encode(path, target_bytes=size, colour=False).report.chamfer
+            own = codec.encode(path, target_bytes=size, colour=False, mode="generator")
+            ours = own.report.chamfer
             theirs = control(autoencoder, prior.mean, prior.deviation, source, size).chamfer
             losses[size].append(ours / theirs - 1)
             print(f"{Path(path).stem:20s} {size:6d} {ours:8.4f} {theirs:8.4f}", flush=True)

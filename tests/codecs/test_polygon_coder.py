@@ -10,6 +10,7 @@ from latentpress.codecs.polygon_channel import PricingChannel
 from latentpress.codecs.polygon_coder import PolygonCoder, Polygons
 from latentpress.codecs.polygon_colours import ColourCoder, from_levels, level_range, to_levels
 from latentpress.codecs.polygon_payload import HALF_WIDTH, PolygonHeader, read_polygon_header
+from latentpress.codecs.polygon_prediction import FRACTION, FREEDOM, student_row
 from latentpress.codecs.polygon_stream import places_of, read_polygons, write_polygons
 from latentpress.codecs.shape_payload import Pose, describe
 
@@ -161,3 +162,15 @@ def test_mutations_are_refused_or_a_mesh(data) -> None:
 
 def test_the_grid_reaches_beyond_the_cube() -> None:
     assert places_of(np.array([[0, 32, 64]]), 64).tolist() == [[-1.0625, 0.0, 1.0625]]
+
+
+@pytest.mark.parametrize("mean", [2**31, 2**32, -(2**35), 2**70])
+@pytest.mark.parametrize("spread", [1, 2**45, 2**60])
+def test_means_that_are_far_off_leave_rows_exact(mean, spread) -> None:
+    """Meshes made for it push means beyond what squares in 64 bits can hold."""
+    nodes = np.arange(1024, dtype=np.int64) * FRACTION
+    wide = min(FREEDOM * spread, 1 << 47)
+    share = [(wide << 15) // (wide + (node - mean) ** 2) for node in nodes.tolist()]
+    weights = [(x * x >> 15) ** 2 for x in share]
+    whole = max(sum(weights), 1)
+    assert student_row(nodes, mean, spread).tolist() == [w * (1 << 24) // whole + 1 for w in weights]
