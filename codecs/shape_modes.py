@@ -53,7 +53,8 @@ def encode_either(
 
     judge = Judge(source)
     notify(0.0, "polygons")
-    overhead = len(codec.pack_payload(b".")) - 1
+    # Lengths are written in as many bytes as they need.
+    overhead = len(codec.pack_payload(bytes(limit))) - limit
     polygons = PolygonEncoding(source, judge, effort, overhead).within_bytes(limit)
     if polygons is None and mode == "polygons":
         raise ValueError(f"target_bytes {limit} cannot be met: this mesh takes more bytes as polygons")

@@ -38,6 +38,7 @@ def field_blocks_target(weights: str | None) -> Target:
     name = weights or "field"
     codec = FieldCodec() if name == "field" and name not in available() else load(name)
     assert isinstance(codec, FieldCodec)
+    codec.refuses = False
 
     def run(data: bytes) -> None:
         for payload in (data, with_right_table(data)):

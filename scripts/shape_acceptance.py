@@ -261,7 +261,7 @@ def run(options: argparse.Namespace) -> list[Bar]:
         _each(record, out, coloured, {r.mesh for r in record.coloured}, one_coloured)
         print(coloured_table(record.coloured))
         bars += coloured_bars(record.coloured)
-    if "control" in options.parts and options.autoencoder and options.prior:
+    if "control" in options.parts:
         print("control", flush=True)
         controlled = _control(codec, options.autoencoder, options.prior)
         done = {r.mesh for r in record.control}
@@ -285,30 +285,23 @@ def run(options: argparse.Namespace) -> list[Bar]:
     return bars
 
 
-def _control(codec: Any, autoencoder_path: str, prior_path: str) -> Callable[[Path], list[Controlled]]:
+def _control(codec: Any, autoencoder: str | None, prior: str | None) -> Callable[[Path], list[Controlled]]:
     from latentpress.codecs.shape_source import read_shape, shape_source
-    from latentpress.models.shape.flow_prior import build_flow_prior
-    from latentpress.models.shape.generator import build_shape_autoencoder
-    from latentpress.train.checkpoint import network_from_checkpoint
-    from latentpress.train.control_shape import control
-    from latentpress.train.shape_training import frozen
+    from latentpress.train.control_shape import GeneratorControl
 
-    config, state = network_from_checkpoint(autoencoder_path)
-    autoencoder: Any = frozen(build_shape_autoencoder(**config), state)
-    config, state = network_from_checkpoint(prior_path)
-    prior: Any = frozen(build_flow_prior(**config), state)
+    controlled = GeneratorControl(codec, autoencoder, prior)
 
     def measure_one(path: Path) -> list[Controlled]:
         source = shape_source(read_shape(path), colour=False)
+        latent = controlled.latent_of(source)
         found = []
         for target in EFFORTS:
             try:
-                bridge = codec.encode(
-                    path, target_bytes=target, colour=False, mode="generator"
-                ).report.chamfer
+                stream = codec.encode(path, target_bytes=target, colour=False, mode="generator")
+                bridge = stream.report.chamfer
             except ValueError:  # the shape does not go into so few bytes
                 bridge = np.inf
-            own = control(autoencoder, prior.mean, prior.deviation, source, target).chamfer
+            own = controlled.within(latent, source, target).chamfer
             found.append(Controlled(path.stem, target, bridge, own))
         return found
 

@@ -280,6 +280,7 @@ def test_latents_of_other_weights(
     random = np.random.default_rng(7)
     values = random.normal(size=(3, *sides)).cumsum(2).astype(np.float32)
     other = FieldCodec(random_weights)
+    other.refuses = False
     data = other.compress(values, ratio=ratio, quality=quality, periodic=periodic)
     found = second.decode_payload(read_container(data).payload, random_weights.tensors)
     (latent,) = library_latents(monkeypatch, other, data)

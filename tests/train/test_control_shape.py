@@ -6,7 +6,7 @@ import torch
 
 from latentpress.codecs.shape_source import points_source
 from latentpress.models.shape.generator import build_shape_autoencoder
-from latentpress.train.control_shape import OVERHEAD_BYTES, control, quantised
+from latentpress.train.control_shape import OVERHEAD_BYTES, control, own_latent, quantised
 
 
 def test_finer_steps_cost_more_and_err_less() -> None:
@@ -26,6 +26,7 @@ def test_budget_is_kept(target) -> None:
     network = build_shape_autoencoder(4, 2, 32, 1, 4, 4, 4, 32, 32, 1).eval()
     directions = np.random.default_rng(0).normal(size=(300, 3))
     source = points_source(directions / np.linalg.norm(directions, axis=1, keepdims=True), colour=False)
-    found = control(network, torch.zeros(64, 6), torch.ones(64, 6), source, target)
+    latent = own_latent(network, source)
+    found = control(network.generator, latent, torch.zeros(64, 6), torch.ones(64, 6), source, target)
     assert OVERHEAD_BYTES <= found.bytes <= target
     assert found.chamfer > 0

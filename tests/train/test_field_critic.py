@@ -75,6 +75,7 @@ def test_turned_flows_stay_free_of_divergence() -> None:
 
 def test_decoded_as_streams_are() -> None:
     codec = FieldCodec(read_weight_file(GOLDEN / "field_tiny.safetensors"))
+    codec.refuses = False
     velocity = torch.randn(1, 3, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     found = decoded_flows(codec, velocity, torch.Generator().manual_seed(1))
     assert len(found.decoded) == 4
