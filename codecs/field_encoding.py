@@ -135,15 +135,15 @@ class FieldJob:
         """Without a bound, with the effort spent on it."""
         if self.effort is not None:
             self.effort.expect(len(self.scales))
-        found = self.with_network(ratio, tenths, self.effort)
-        self._check_suits(ratio, tenths)
-        return found
+        if self.usable:
+            self._check_suits(ratio, tenths)
+        return self.with_network(ratio, tenths, self.effort)
 
     def _check_suits(self, ratio: int, tenths: int) -> None:
         if not self.codec.refuses:
             return
         for number, scale in enumerate(self.scales):
-            group = self._scaled_group(number, scale)
+            group = unit_group(self.centred, number, scale)
             check_suits(self.codec.model(ratio), group, tenths, self.periodic)
 
     def with_network(self, ratio: int, tenths: int, effort: Effort | None = None) -> Candidate:
@@ -230,7 +230,7 @@ class FieldJob:
         model = self.codec.model(ratio)
         finite = np.isfinite(self.values) if effort is not None else None
         for number, scale in enumerate(self.scales):
-            group = self._scaled_group(number, scale)
+            group = unit_group(self.centred, number, scale)
             if effort is None or finite is None:
                 parts.append(model.encode(group, tenths, self.periodic))
                 continue
@@ -240,12 +240,6 @@ class FieldJob:
             subject = Subject(group, counts, self.periodic, self.periodic)
             parts.append(refined_bytes(self.codec.refiner(ratio), subject, tenths, effort))
         return parts
-
-    def _scaled_group(self, number: int, scale: float) -> NDArray[np.float64]:
-        """Three components of unit variance, zeros in the place of those that are missing."""
-        group = self.centred[number * GROUP : (number + 1) * GROUP] / scale
-        missing = GROUP - len(group)
-        return np.concatenate((group, np.zeros((missing, *group.shape[1:])))) if missing else group
 
     def _lossless(self, bound: float) -> Candidate:
         header = self.header(Mode.LOSSLESS, bound)
@@ -283,6 +277,23 @@ class FieldJob:
         width = struct.pack("<d", residual_bound(header, self.exact, share))
         parts = [*self.mask, *groups, width + coded.data, pack_exceptions(exceptions)]
         return Candidate(header.to_bytes() + join_parts(parts), fingerprint)
+
+
+def unit_group(centred: NDArray[np.float64], number: int, scale: float) -> NDArray[np.float64]:
+    """Three components of unit variance, zeros in the place of those that are missing.
+
+    Args:
+        centred: ``(C, D, H, W)``.
+        number: Of the group.
+        scale: Of the group.
+
+    Example:
+        >>> unit_group(np.full((4, 1, 1, 1), 2.0), 1, 2.0).ravel().tolist()
+        [1.0, 0.0, 0.0]
+    """
+    group = centred[number * GROUP : (number + 1) * GROUP] / scale
+    missing = GROUP - len(group)
+    return np.concatenate((group, np.zeros((missing, *group.shape[1:])))) if missing else group
 
 
 def decode_payload(

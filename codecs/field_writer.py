@@ -24,7 +24,7 @@ from latentpress.codecs.bitstream.container_file import write_container_file
 from latentpress.codecs.block_grid import Block, BlockGrid
 from latentpress.codecs.field_blocks import BlockKind, BlocksHeader, pack_head
 from latentpress.codecs.field_effort import Effort, Subject, refined_bytes
-from latentpress.codecs.field_encoding import ANY_MODEL, FieldJob
+from latentpress.codecs.field_encoding import ANY_MODEL, FieldJob, unit_group
 from latentpress.codecs.field_exact import filled, pack_mask
 from latentpress.codecs.field_payload import DTYPES, GROUP, join_parts
 from latentpress.codecs.whole_files import open_whole
@@ -288,13 +288,11 @@ class BlockWriter:
         first = tuple(slice(part.start // STRIDE, -(-part.stop // STRIDE)) for part in reached.inner)
         self._effort.expect(len(header.scales))
         for number, scale in enumerate(header.scales):
-            group = centred[number * GROUP : (number + 1) * GROUP] / scale
-            missing = GROUP - len(group)
-            if missing:
-                group = np.concatenate((group, np.zeros((missing, *group.shape[1:]))))
+            group = unit_group(centred, number, scale)
             if refines:
                 counts = np.zeros(group.shape, np.bool_)
-                counts[: GROUP - missing] = np.isfinite(exact[number * GROUP : (number + 1) * GROUP])
+                known = np.isfinite(exact[number * GROUP : (number + 1) * GROUP])
+                counts[: len(known)] = known
                 region = tuple(
                     slice(max(0, part.start - STRIDE // 2), min(size, part.stop + STRIDE // 2))
                     for part, size in zip(reached.inner, group.shape[1:], strict=True)

@@ -239,9 +239,9 @@ class Trials:
         return self._prices() if self._measured else routing_scores(self._image)
 
     def _indexes_of_book(self, book: int) -> GrainIndexes:
-        numbers = torch.tensor([book], device=self._codec.device)
         if self._refinement is not None and book == self._refinement.book:
             return self._refinement.indexes
+        numbers = torch.tensor([book], device=self._codec.device)
         coarse = self._codec.model.books.choose(self._features.coarse, numbers).codes
         return GrainIndexes(coarse, self._medium, self._fine)
 

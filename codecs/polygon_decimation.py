@@ -14,7 +14,7 @@ _REACHED = 1.1
 def welded(mesh: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Vertices and faces of a mesh, equal vertices merged, without faces that have two corners in one."""
     vertices, inverse = np.unique(np.asarray(mesh.vertices, np.float32), axis=0, return_inverse=True)
-    return vertices, _proper(inverse.reshape(-1)[np.asarray(mesh.faces)])
+    return vertices, proper_faces(inverse.reshape(-1)[np.asarray(mesh.faces)])
 
 
 def decimated(
@@ -55,9 +55,15 @@ def _clustered(
     _, cluster, size = np.unique(places, axis=0, return_inverse=True, return_counts=True)
     cluster = cluster.reshape(-1)
     means = np.stack([np.bincount(cluster, points[:, k]) for k in range(3)], axis=1) / size[:, None]
-    return means.astype(np.float32), _proper(cluster[faces])
+    return means.astype(np.float32), proper_faces(cluster[faces])
 
 
-def _proper(faces: NDArray[Any]) -> NDArray[np.int32]:
+def proper_faces(faces: NDArray[Any]) -> NDArray[np.int32]:
+    """Faces ``(F, 3)`` without those that have two corners in one vertex.
+
+    Example:
+        >>> proper_faces(np.array([[0, 1, 2], [0, 1, 1]])).tolist()
+        [[0, 1, 2]]
+    """
     found: NDArray[np.int32] = faces[(faces != np.roll(faces, 1, axis=1)).all(1)].astype(np.int32)
     return found

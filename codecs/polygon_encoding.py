@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.spatial import cKDTree
 from latentpress.codecs.chamfer import chamfer_distance, sample_triangles
 from latentpress.codecs.polygon_coder import Polygons
 from latentpress.codecs.polygon_colours import from_levels, to_levels
-from latentpress.codecs.polygon_decimation import decimated
+from latentpress.codecs.polygon_decimation import decimated, proper_faces
 from latentpress.codecs.polygon_fitting import cleaned, fitted_colours, placed
 from latentpress.codecs.polygon_payload import MAX_FACES, MAX_GRID, MIN_GRID
 from latentpress.codecs.polygon_stream import places_of, write_polygons
@@ -100,19 +101,21 @@ class PolygonEncoding:
         source: A shape that was given as a mesh.
         judge: Of what is lost.
         effort: 0 to 10: how many grids and colour steps are tried.
-        overhead: Bytes of a stream around its payload.
+        pack: Puts a payload into its stream, whose size is what counts.
     """
 
-    def __init__(self, source: ShapeSource, judge: Judge, effort: int, overhead: int) -> None:
+    def __init__(
+        self, source: ShapeSource, judge: Judge, effort: int, pack: Callable[[bytes], bytes]
+    ) -> None:
         assert source.triangles is not None
         self._source = source
         self._judge = judge
         self._effort = effort
-        self._overhead = overhead
+        self._pack = pack
         points, corners = np.unique(source.triangles.reshape(-1, 3), axis=0, return_inverse=True)
         faces = corners.reshape(-1, 3)
         self._points = points
-        self._faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)].astype(np.int32)
+        self._faces = proper_faces(faces)
         self._decimated: dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
         self._near: cKDTree | None = None
         self._faces_tried = 0
@@ -157,7 +160,7 @@ class PolygonEncoding:
         low, high, count = 0, most + 1, min(self._faces_tried, most)
         for _ in range(_TRIES):
             trial = self._trial(count, grid, step)
-            size = math.inf if trial is None else len(trial.payload) + self._overhead
+            size = math.inf if trial is None else len(self._pack(trial.payload))
             if size <= limit:
                 low, best = count, trial
                 if size >= _USED_UP * limit:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from latentpress.codecs.polygon_channel import PricingChannel
 from latentpress.codecs.polygon_coder import PolygonCoder, Polygons
+from latentpress.codecs.polygon_decimation import proper_faces
 from latentpress.codecs.polygon_payload import HALF_WIDTH
 from latentpress.codecs.polygon_views import Seen
 
@@ -93,8 +94,7 @@ def cleaned(nodes: NDArray[np.int64], faces: NDArray[np.int64]) -> Polygons:
         array([[0, 2, 1]])
     """
     places, joined = np.unique(nodes, axis=0, return_inverse=True)
-    corners = joined.reshape(-1)[faces]
-    corners = corners[(corners != np.roll(corners, 1, axis=1)).all(1)].reshape(-1, 3)
+    corners = proper_faces(joined.reshape(-1)[faces])
     used, numbers = np.unique(corners, return_inverse=True)
     return Polygons(places[used].reshape(-1, 3), numbers.reshape(corners.shape))
 

@@ -33,7 +33,7 @@ from latentpress.codecs.polygon_stream import read_polygons
 from latentpress.codecs.posed_images import PosedImages
 from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, DecodedCode
 from latentpress.codecs.shape_encoding import ShapeEncoding, ShapeTrial, best_reading
-from latentpress.codecs.shape_modes import decoded_polygons, encode_either
+from latentpress.codecs.shape_modes import decoded_polygons, encode_either, placed_mesh
 from latentpress.codecs.shape_payload import TENTHS_PER_CODE, ShapeHeader, read_shape_header
 from latentpress.codecs.shape_refine import FreeCode
 from latentpress.codecs.shape_source import ShapeSource, shape_source
@@ -500,18 +500,9 @@ class ShapeCodec(Codec):
         return write_container(CodecId.SHAPE, self.fingerprint, [(SectionType.PAYLOAD, payload)])
 
     def _placed_mesh(self, mesh: ExtractedMesh, field: ShapeField, header: ShapeHeader) -> trimesh.Trimesh:
-        import trimesh
-
         colours = self._colours(field, mesh.vertices) if len(mesh.vertices) else None
-        rgba = None
-        if colours is not None:
-            rgba = np.full((len(colours), 4), 255, np.uint8)
-            rgba[:, :3] = np.round(colours * 255)
-        vertices = mesh.vertices.astype(np.float64) * header.pose.scale + header.pose.centre
-        result = trimesh.Trimesh(vertices, mesh.faces, vertex_colors=rgba, process=False)
-        if header.unit is not None:
-            result.units = header.unit
-        return result
+        rgb = None if colours is None else np.round(colours * 255).astype(np.uint8)
+        return placed_mesh(mesh.vertices, mesh.faces, rgb, header)
 
     def _points(
         self, mesh: ExtractedMesh, field: ShapeField, header: ShapeHeader, count: int

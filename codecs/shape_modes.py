@@ -18,8 +18,12 @@ from latentpress.codecs.chamfer import sample_triangles
 from latentpress.codecs.shape_source import ShapeSource
 
 if TYPE_CHECKING:
+    import trimesh
+
+    from latentpress.codecs.polygon_payload import PolygonHeader
     from latentpress.codecs.polygon_stream import PolygonMesh
     from latentpress.codecs.shape import EncodedShape, ShapeCodec
+    from latentpress.codecs.shape_payload import ShapeHeader
     from latentpress.models.shape.generator import ShapeGenerator
 
 _SHARE = 0.3
@@ -53,9 +57,7 @@ def encode_either(
 
     judge = Judge(source)
     notify(0.0, "polygons")
-    # Lengths are written in as many bytes as they need.
-    overhead = len(codec.pack_payload(bytes(limit))) - limit
-    polygons = PolygonEncoding(source, judge, effort, overhead).within_bytes(limit)
+    polygons = PolygonEncoding(source, judge, effort, codec.pack_payload).within_bytes(limit)
     if polygons is None and mode == "polygons":
         raise ValueError(f"target_bytes {limit} cannot be met: this mesh takes more bytes as polygons")
 
@@ -91,19 +93,35 @@ def decoded_polygons(generator: ShapeGenerator, mesh: PolygonMesh, as_: str, cou
         from latentpress.codecs.polygon_field import PolygonField
 
         return PolygonField(generator, mesh)
-    pose = mesh.header.pose
     if as_ == "points":
         return _points(mesh, count)
+    return placed_mesh(mesh.vertices, mesh.faces, mesh.colours, mesh.header)
+
+
+def placed_mesh(
+    vertices: NDArray[np.float32],
+    faces: NDArray[np.int64],
+    colours: NDArray[np.uint8] | None,
+    header: PolygonHeader | ShapeHeader,
+) -> trimesh.Trimesh:
+    """A decoded mesh where the shape stood.
+
+    Args:
+        vertices: ``(V, 3)`` in the cube.
+        faces: ``(F, 3)``.
+        colours: RGB of the vertices ``(V, 3)``, or None.
+        header: Of the payload, with pose and unit.
+    """
     import trimesh
 
     rgba = None
-    if mesh.colours is not None:
-        rgba = np.full((len(mesh.colours), 4), 255, np.uint8)
-        rgba[:, :3] = mesh.colours
-    vertices = mesh.vertices.astype(np.float64) * pose.scale + pose.centre
-    result = trimesh.Trimesh(vertices, mesh.faces, vertex_colors=rgba, process=False)
-    if mesh.header.unit is not None:
-        result.units = mesh.header.unit
+    if colours is not None:
+        rgba = np.full((len(colours), 4), 255, np.uint8)
+        rgba[:, :3] = colours
+    placed = vertices.astype(np.float64) * header.pose.scale + header.pose.centre
+    result = trimesh.Trimesh(placed, faces, vertex_colors=rgba, process=False)
+    if header.unit is not None:
+        result.units = header.unit
     return result
 
 

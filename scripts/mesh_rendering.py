@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latentpress.codecs.polygon_field import corner_weights
 from latentpress.codecs.shape_source import surface_painter
 
 DISTANCE = 3.2
@@ -101,7 +102,7 @@ def render_from(mesh: Any, cameras: Cameras, lit: bool) -> NDArray[np.float32]:
             continue
         colour = np.full((len(rays), 3), GREY)
         if painter is not None:
-            weights = _barycentric(np.asarray(mesh.triangles)[triangles], places)
+            weights = corner_weights(np.asarray(mesh.triangles)[triangles], places)
             colour = painter(np.asarray(triangles), faces, weights)
         if lit:
             shade = np.abs((normals[triangles] * directions[rays]).sum(1))[:, None]
@@ -134,14 +135,3 @@ def picture_similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
     first, second = (torch.from_numpy(x).permute(0, 3, 1, 2).float() for x in (a, b))
     return float(ms_ssim(first, second, data_range=1.0))
-
-
-def _barycentric(triangles: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights ``(N, 3)`` of the corners of triangles ``(N, 3, 3)`` at points in them, ``(N, 3)``."""
-    a, b, c = (triangles[:, k].astype(np.float64) for k in range(3))
-    normal = np.cross(b - a, c - a)
-    area = np.square(normal).sum(1).clip(1e-30)
-    first = (np.cross(c - b, points - b) * normal).sum(1) / area
-    second = (np.cross(a - c, points - c) * normal).sum(1) / area
-    weights = np.stack((first, second, 1 - first - second), axis=1).clip(0, 1)
-    return weights / weights.sum(1, keepdims=True)

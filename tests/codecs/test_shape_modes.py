@@ -56,6 +56,13 @@ def test_report_and_stream_say_what_it_is(encoded) -> None:
     assert report.chamfer < 0.04
 
 
+@pytest.mark.parametrize("target", [132, 150, 10**12])
+def test_targets_are_kept_whatever_lengths_take(codec, target) -> None:
+    data = codec.compress(trimesh.creation.icosphere(2), target_bytes=target, mode="polygons")
+    assert len(data) <= target
+    assert len(codec.decompress(data).faces)
+
+
 def test_mesh_comes_back_where_it_was(codec, mesh, encoded) -> None:
     decoded = codec.decompress(encoded.data)
     assert np.abs(decoded.bounds - mesh.bounds).max() < 0.15
