@@ -429,7 +429,8 @@ class FieldCodec(Codec):
             scale = header.scales[group]
             with np.errstate(all="ignore"):
                 base = ((values[part] - offsets) / scale).astype(np.float32)
-                found = model.sharpened(base, header.quality_tenths, header.periodic)
+                unit = torch.from_numpy(base).to(self.device)
+                found = model.sharpened(unit, header.quality_tenths, header.periodic).cpu().numpy()
                 values[part] += (found.astype(np.float64) - base) * scale
         return values
 

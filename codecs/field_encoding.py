@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from latentpress.codecs.bitstream import (
     CodecId,
@@ -31,7 +33,7 @@ from latentpress.codecs.field_exact import (
     unpack_exceptions,
     unpack_mask,
 )
-from latentpress.codecs.field_networks import Decoder
+from latentpress.codecs.field_networks import Decoder, write_scaled
 from latentpress.codecs.field_payload import (
     GROUP,
     QUALITY_TENTHS_MAX,
@@ -254,7 +256,7 @@ class FieldJob:
     def _corrected(self, bound: float, ratio: int, tenths: int, effort: Effort | None = None) -> Candidate:
         header = self.header(Mode.NETWORK, bound, ratio, tenths)
         groups = self._groups(ratio, tenths, effort)
-        base = _network_base(header, groups, self.codec, "faithful")
+        base = _network_base(header, groups, self.codec)
         return self._with_residual(header, groups, base, self.codec.fingerprint, 1.0 - _MARGIN)
 
     def _with_residual(
@@ -297,7 +299,7 @@ def unit_group(centred: NDArray[np.float64], number: int, scale: float) -> NDArr
 
 
 def decode_payload(
-    header: FieldHeader, payload: bytes, offset: int, codec: FieldCodec | None, decoder: Decoder = "faithful"
+    header: FieldHeader, payload: bytes, offset: int, codec: FieldCodec, decoder: Decoder = "faithful"
 ) -> NDArray[Any]:
     """Restores the values of a payload, ``(C, D, H, W)`` in the type they came in.
 
@@ -305,7 +307,7 @@ def decode_payload(
         header: Of the payload.
         payload: The whole payload.
         offset: Where the header ends.
-        codec: Of the stream's model; None where the mode needs no network.
+        codec: Of the stream's model, if its mode needs one.
         decoder: For streams without a bound.
 
     Raises:
@@ -319,24 +321,38 @@ def decode_payload(
     if header.mode == Mode.LOSSLESS:
         values = unpack_array(parts[0], math.prod(header.shape), header.dtype).reshape(header.shape)
         return values.astype(values.dtype.newbyteorder("="))
-    base = np.zeros(header.shape)
-    if header.mode == Mode.NETWORK and codec is not None:
-        base = _network_base(header, parts[:groups], codec, "faithful" if bounded else decoder)
-    exceptions: Exceptions | None = None
     if bounded:
-        residual = parts[groups]
-        if len(residual) < 8:
-            raise TruncatedStream("a coded residual ends before its width does")
-        (width,) = struct.unpack_from("<d", residual)
-        if not 0 < width < math.inf:
-            raise CorruptStream(f"a residual cannot have the width {width}")
-        base += decode_residual(residual[8:], header.shape, width)
-        exceptions = unpack_exceptions(parts[groups + 1], math.prod(header.shape), header.dtype)
-    values = _finished(header, base)
-    if exceptions is not None:
-        values.ravel()[exceptions.positions] = exceptions.values
+        values = _within_bound(header, parts, codec)
+    else:
+        values = _network_values(header, parts, codec, decoder)
     if classes is not None:
         restore_mask(values, classes)
+    return values
+
+
+def _network_values(
+    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
+) -> NDArray[Any]:
+    """The values of a stream without a bound."""
+    values = np.empty(header.shape, np.dtype(header.dtype).newbyteorder("="))
+    for part, unit, scale in _decoded_groups(header, groups, codec, decoder):
+        write_scaled(values[part], unit, scale, header.offsets[part])
+    return values
+
+
+def _within_bound(header: FieldHeader, parts: list[bytes], codec: FieldCodec) -> NDArray[Any]:
+    """The values of a stream with a bound: a network's or zeros, what is missing from them, exceptions."""
+    *groups, residual, packed_exceptions = parts
+    base = _network_base(header, groups, codec) if header.mode == Mode.NETWORK else np.zeros(header.shape)
+    if len(residual) < 8:
+        raise TruncatedStream("a coded residual ends before its width does")
+    (width,) = struct.unpack_from("<d", residual)
+    if not 0 < width < math.inf:
+        raise CorruptStream(f"a residual cannot have the width {width}")
+    base += decode_residual(residual[8:], header.shape, width)
+    exceptions = unpack_exceptions(packed_exceptions, math.prod(header.shape), header.dtype)
+    values = _finished(header, base)
+    values.ravel()[exceptions.positions] = exceptions.values
     return values
 
 
@@ -349,18 +365,25 @@ def residual_bound(header: FieldHeader, values: NDArray[np.float64], share: floa
     return max(0.5 * bound, bound - 4 * unit * largest if header.double else bound - 1.01 * unit * largest)
 
 
-def _network_base(
+def _decoded_groups(
     header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
-) -> NDArray[np.float64]:
+) -> Iterator[tuple[slice, Tensor, float]]:
+    """For each group which components it has, these of unit variance on their device, and its scale."""
     components = header.shape[0]
-    base = np.empty(header.shape)
     model = codec.model(header.ratio)
     for number, (data, scale) in enumerate(zip(groups, header.scales, strict=True)):
         found = model.decode(data, header.shape[1:], header.quality_tenths, header.periodic, decoder)
-        first = number * GROUP
-        if decoder == "realistic" and first + GROUP <= components:
+        part = slice(number * GROUP, (number + 1) * GROUP)
+        if decoder == "realistic" and part.stop <= components:
             found = model.sharpened(found, header.quality_tenths, header.periodic)
-        base[first : first + GROUP] = found[: components - first].astype(np.float64) * scale
+        yield part, found, scale
+
+
+def _network_base(header: FieldHeader, groups: list[bytes], codec: FieldCodec) -> NDArray[np.float64]:
+    """What the networks make of a field, ``(C, D, H, W)`` without its offsets."""
+    base = np.empty(header.shape)
+    for part, unit, scale in _decoded_groups(header, groups, codec, "faithful"):
+        write_scaled(base[part], unit, scale)
     return base
 
 

@@ -40,7 +40,7 @@ from latentpress.codecs.field_blocks import (
 )
 from latentpress.codecs.field_encoding import ANY_MODEL, decode_payload
 from latentpress.codecs.field_exact import restore_mask, unpack_mask
-from latentpress.codecs.field_networks import Decoder, latent_shape
+from latentpress.codecs.field_networks import Decoder, latent_shape, write_scaled
 from latentpress.codecs.field_payload import GROUP, Mode, read_field_header, split_parts
 from latentpress.models.field.transforms import STRIDE
 
@@ -277,13 +277,9 @@ class FieldFile:
         found = np.empty((header.shape[0], *block.shape), self.dtype)
         for group in range(header.groups):
             latent = self._gather(positions, group)
-            field = model.synthesise(latent, header.quality_tenths, (False,) * 3, self._decoder)
-            first = group * GROUP
-            last = min(first + GROUP, header.shape[0])
-            offsets = np.array(header.offsets[first:last])[:, None, None, None]
-            cut = field[(slice(0, last - first), *inner)].astype(np.float64)
-            with np.errstate(over="ignore"):
-                found[first:last] = cut * header.scales[group] + offsets
+            unit = model.synthesise(latent, header.quality_tenths, (False,) * 3, self._decoder)
+            part = slice(group * GROUP, (group + 1) * GROUP)
+            write_scaled(found[part], unit[(slice(None), *inner)], header.scales[group], header.offsets[part])
         classes = self._mask(block)
         if classes is not None:
             restore_mask(found, classes)

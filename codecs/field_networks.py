@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -81,11 +81,11 @@ class RatioModel(NamedTuple):
         tenths: int,
         periodic: Axes,
         decoder: Decoder,
-    ) -> NDArray[np.float32]:
-        """Restores three components of unit variance."""
+    ) -> Tensor:
+        """Restores three components of unit variance, ``(3, D, H, W)`` float32 on the networks' device."""
         latent = self.latents(data, latent_shape(shape), tenths, periodic)
         depth, height, width = shape
-        return self.synthesise(latent, tenths, periodic, decoder)[:, :depth, :height, :width].copy()
+        return self.synthesise(latent, tenths, periodic, decoder)[:, :depth, :height, :width]
 
     @torch.inference_mode()
     def analyse(self, values: NDArray[np.float64], tenths: int, periodic: Axes) -> Tensor:
@@ -134,10 +134,8 @@ class RatioModel(NamedTuple):
         return y_hat / _spread(self.network.gain(quality))
 
     @torch.inference_mode()
-    def synthesise(
-        self, latent: Tensor, tenths: int, periodic: Axes, decoder: Decoder
-    ) -> NDArray[np.float32]:
-        """Three components from a latent, ``(3, 8 d, 8 h, 8 w)``."""
+    def synthesise(self, latent: Tensor, tenths: int, periodic: Axes, decoder: Decoder) -> Tensor:
+        """Three components from a latent, ``(3, 8 d, 8 h, 8 w)`` float32 on the networks' device."""
         if decoder == "realistic" and self.realistic is None:
             raise ValueError("these weights have no realistic decoder for the ratio of the stream")
         quality, flags = self.operands(tenths, periodic)
@@ -147,16 +145,15 @@ class RatioModel(NamedTuple):
             enhancer = synthesis.enhancer
             if decoder == "realistic" and self.realistic is not None:
                 enhancer = self.realistic
-            field = enhancer(linear, quality, flags)[0].permute(3, 0, 1, 2)
-        result: NDArray[np.float32] = field.contiguous().cpu().numpy()
-        return result
+            field: Tensor = enhancer(linear, quality, flags)[0].permute(3, 0, 1, 2)
+        return field
 
     @torch.inference_mode()
-    def sharpened(self, values: NDArray[np.float32], tenths: int, periodic: Axes) -> NDArray[np.float32]:
+    def sharpened(self, values: Tensor, tenths: int, periodic: Axes) -> Tensor:
         """Gives the small scales of a whole field of the realistic decoder their energy.
 
         Args:
-            values: ``(3, D, H, W)`` of unit variance.
+            values: ``(3, D, H, W)`` float32 of unit variance, on the networks' device.
             tenths: Quality.
             periodic: Axes that continue at their far ends.
 
@@ -166,9 +163,8 @@ class RatioModel(NamedTuple):
         if self.gain is None:
             return values
         with full_precision(self.device):
-            field = self.gain(torch.from_numpy(values).to(self.device), tenths / 10, periodic)
-        result: NDArray[np.float32] = field.cpu().numpy()
-        return result
+            # In the layout that transforms of a field on its own would see.
+            return self.gain(values.contiguous(), tenths / 10, periodic)
 
     def operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
         """Quality ``(1,)`` and periodic axes ``(1, 3)`` as networks take them."""
@@ -185,6 +181,32 @@ def latent_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """
     d, h, w = (-(-size // STRIDE) for size in shape)
     return d, h, w
+
+
+def write_scaled(
+    target: NDArray[Any], unit: Tensor, scale: float, offsets: Sequence[float] | None = None
+) -> None:
+    """Writes components of unit variance with their scale and offsets, computed in float64 on their device.
+
+    Args:
+        target: ``(C, D, H, W)`` float32 or float64, C at most that of ``unit``.
+        unit: ``(3, D, H, W)`` float32, any device; what is beyond C is left out.
+        scale: Multiplied by.
+        offsets: Added afterwards, C numbers; None for nothing.
+
+    Example:
+        >>> found = np.empty((1, 1, 1, 2), np.float32)
+        >>> write_scaled(found, torch.tensor([0.5, 1.0]).expand(3, 1, 1, 2), 2.0, [10.0])
+        >>> found.ravel().tolist()
+        [11.0, 12.0]
+    """
+    for number, component in enumerate(torch.from_numpy(target)):
+        # One after another: float64 of all at once would need several times the field's memory. A product
+        # and a sum of their own, as one operation for both would round once where numpy rounds twice.
+        values = unit[number].double().mul_(scale)
+        if offsets is not None:
+            values.add_(offsets[number])
+        component.copy_(values)
 
 
 def _halo(enhancer: Enhancer) -> int:

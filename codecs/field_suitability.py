@@ -47,7 +47,7 @@ def lost_share(model: RatioModel, group: NDArray[np.float64], tenths: int, perio
     first, second, third = axes
     around: Axes = (first, second, third)
     data = model.encode(piece, tenths, around)
-    decoded = model.decode(data, (depth, height, width), tenths, around, "faithful")
+    decoded = model.decode(data, (depth, height, width), tenths, around, "faithful").cpu().numpy()
     return float(np.square(decoded - piece).mean()) / max(1.0, float(np.square(piece).mean()))
 
 

@@ -65,7 +65,7 @@ def test_joint_blocks_have_no_seams(codec, periodic, block) -> None:
         everything = tuple(np.arange(size // 8) for size in x.shape[1:])
         latent = field._gather(everything, 0)
         flags = (periodic,) * 3 if isinstance(periodic, bool) else periodic
-        whole = model.synthesise(latent, 700, flags, "faithful") * field.header.scales[0]
+        whole = model.synthesise(latent, 700, flags, "faithful").numpy() * field.header.scales[0]
         whole += np.array(field.header.offsets, np.float32)[:, None, None, None]
         found = field[...]
     np.testing.assert_allclose(found, whole, atol=1e-4 * float(np.abs(x).max()))
@@ -78,8 +78,8 @@ def test_halo_is_needed(codec) -> None:
     """The test above could not fail if blocks did not depend on their surroundings."""
     model = codec.model(8)
     latent = torch.randn(1, 2, 2, 4, model.latent_channels)
-    whole = model.synthesise(latent, 500, (False,) * 3, "faithful")
-    half = model.synthesise(latent[:, :, :, :2], 500, (False,) * 3, "faithful")
+    whole = model.synthesise(latent, 500, (False,) * 3, "faithful").numpy()
+    half = model.synthesise(latent[:, :, :, :2], 500, (False,) * 3, "faithful").numpy()
     assert np.abs(whole[..., :16] - half).max() > 0.01 * np.abs(whole).max()
     reach = 8 * model.synthesis_halo
     np.testing.assert_allclose(whole[..., : 16 - reach], half[..., : 16 - reach], atol=1e-5)

@@ -95,9 +95,8 @@ def decoded_flows(
                 restored = model.synthesise(latent, tenths, periodic, decoder)
                 if decoder == "realistic":
                     restored = model.sharpened(restored, tenths, periodic)
-                field = torch.from_numpy(restored)
                 name = f"{decoder}, ratio {ratio}, quality {tenths / 10:g}"
-                found.append(DecodedFlow(name, number, field.permute(1, 2, 3, 0).contiguous()))
+                found.append(DecodedFlow(name, number, restored.cpu().permute(1, 2, 3, 0).contiguous()))
     return FlowPairs(true.permute(0, 2, 3, 4, 1).contiguous(), found)
 
 
