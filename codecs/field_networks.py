@@ -17,7 +17,7 @@ from latentpress.codecs.bitstream import TableSet, TruncatedStream
 from latentpress.codecs.byte_weights import from_bytes
 from latentpress.codecs.network_loading import build_network, fill_network
 from latentpress.codecs.symbol_coders import CodedPart
-from latentpress.codecs.volume_coder import Axes, VolumeCoder
+from latentpress.codecs.volume_coder import Axes, VolumeCoder, axis_flags
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network
 from latentpress.models.field.spectral_gain import SpectralGain
@@ -168,8 +168,9 @@ class RatioModel(NamedTuple):
 
     def operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
         """Quality ``(1,)`` and periodic axes ``(1, 3)`` as networks take them."""
-        quality = torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
-        return quality, torch.tensor([periodic], device=self.device)
+        # Filled where it is needed: a number that is brought there would stop a GPU.
+        quality = torch.full((1,), tenths / 10, dtype=torch.float32, device=self.device)
+        return quality, axis_flags(periodic, self.device)
 
 
 def latent_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:

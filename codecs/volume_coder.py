@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import cast
 
 import torch
@@ -62,12 +63,23 @@ class VolumeCoder(LatentCoder):
             self._periodic = before
 
     def _features(self, z_units: Tensor, quality: Tensor) -> Tensor:
-        features: Tensor = self.hyper_synthesis(z_units, quality, self._flags(quality.device))
+        features: Tensor = self.hyper_synthesis(z_units, quality, axis_flags(self._periodic, quality.device))
         return features
 
     def _code(self, features: Tensor, exchange: Exchange) -> Tensor:
-        y_hat: Tensor = self._volume_context.code(features, exchange, self._flags(features.device))
+        flags = axis_flags(self._periodic, features.device)
+        y_hat: Tensor = self._volume_context.code(features, exchange, flags)
         return y_hat
 
-    def _flags(self, device: torch.device) -> Tensor:
-        return torch.tensor([self._periodic], device=device)
+
+@cache
+def axis_flags(periodic: Axes, device: torch.device) -> Tensor:
+    """Periodic axes as networks take them, ``(1, 3)`` boolean; made once, as bringing them stops a GPU.
+
+    Example:
+        >>> axis_flags((True, False, False), torch.device("cpu"))
+        tensor([[ True, False, False]])
+    """
+    # Kept for those who differentiate, too.
+    with torch.inference_mode(False):
+        return torch.tensor([periodic], dtype=torch.bool, device=device)

@@ -331,6 +331,7 @@ class FixedPointNeighbourConv(nn.Module):
         self.register_buffer("weight", torch.zeros(7, channels, dtype=torch.int16))
         self.register_buffer("bias", torch.zeros(channels, dtype=torch.int32))
         self.register_buffer("shift", torch.zeros(1, dtype=torch.int32))
+        self._operands: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def from_float(cls, layer: NeighbourConv) -> FixedPointNeighbourConv:
@@ -364,8 +365,14 @@ class FixedPointNeighbourConv(nn.Module):
 
     def forward(self, x: Tensor, periodic: Tensor) -> Tensor:
         """Maps integers ``(B, D, H, W, C)`` to integers of the same shape, float64."""
-        weight = self.weight.double() * 2.0 ** -int(self.shift)
-        return neighbour_sum(_limit(x), weight, self.bias.double() + 0.5, periodic).floor_()
+        return neighbour_sum(_limit(x), *self._prepared(x.device), periodic).floor_()
+
+    def _prepared(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Weight and bias as they are used; made once, as reading the shift would stop a GPU."""
+        if self._operands is None or self._operands[0].device != device:
+            weight = self.weight.to(device).double() * 2.0 ** -int(self.shift)
+            self._operands = weight, self.bias.to(device).double() + 0.5
+        return self._operands
 
 
 class FixedPointChannelScale(nn.Module):
