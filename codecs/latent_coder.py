@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,17 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentpress.codecs.bitstream import TableSet
-from latentpress.codecs.symbol_coders import (
-    SYMBOL_LIMIT,
-    CodedPart,
-    InProcessCoders,
-    SymbolCoders,
-    SymbolGroup,
-    SymbolReading,
-)
-from latentpress.models.entropy.fixed_point import UNIT, table_index
+from latentpress.codecs.latent_symbols import DeviceReceiving, Receiving, Sending, Symbols
+from latentpress.codecs.symbol_coders import CodedPart, InProcessCoders, PartReader, SymbolCoders, SymbolGroup
+from latentpress.models.entropy.fixed_point import UNIT
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE
-from latentpress.models.entropy.latent_model import CodingStep, Exchange, LatentModel
+from latentpress.models.entropy.latent_model import Exchange, LatentModel
 
 MULTIPLIER = 0.015
 """Squared quantisation steps that one bit is worth when the encoder rounds.
@@ -188,7 +182,7 @@ class LatentCoder:
             raise ValueError(
                 f"a latent of {y.shape[1]}x{y.shape[2]} positions is too large: {self.max_positions}"
             )
-        sent = _Sending(y, z, self._round)
+        sent = Sending(y, z, self._round)
         y_hat = self._run(tuple(y.shape[1:-1]), quality, sent)
         groups = sent.groups()
         if observe is not None:
@@ -224,7 +218,10 @@ class LatentCoder:
         Raises:
             CorruptStream: The data do not decode to symbols with these checksums.
         """
-        return self.decode_batch([parts], shape, quality, [prefix])
+        if quality.device.type == "cpu":
+            return self.decode_batch([parts], shape, quality, [prefix])
+        readers = [PartReader(part, self.tables, prefix) for part in parts]
+        return self._received(DeviceReceiving(readers, len(self.tables)), shape, quality)
 
     def decode_batch(
         self,
@@ -249,14 +246,19 @@ class LatentCoder:
         Raises:
             CorruptStream: The data do not decode to symbols with these checksums.
         """
-        received = _Receiving(
+        received = Receiving(
             [
                 [coders.read(part, self.tables, prefix) for part in parts]
                 for parts, prefix in zip(latents, prefixes, strict=True)
             ]
         )
-        y_hat = self._run(shape, quality, received)
-        received.finish()
+        return self._received(received, shape, quality)
+
+    def _received(
+        self, symbols: Receiving | DeviceReceiving, shape: tuple[int, ...], quality: Tensor
+    ) -> Tensor:
+        y_hat = self._run(shape, quality, symbols)
+        symbols.finish()
         return y_hat
 
     @property
@@ -285,7 +287,7 @@ class LatentCoder:
         return torch.where(added_error < self.multiplier * savings, smaller, nearest)
 
     @torch.inference_mode()
-    def _run(self, shape: tuple[int, ...], quality: Tensor, symbols: _Symbols) -> Tensor:
+    def _run(self, shape: tuple[int, ...], quality: Tensor, symbols: Symbols) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
             z_shape = (*(-(-size // HYPER_STRIDE) for size in shape), self.hyper_channels)
@@ -303,114 +305,6 @@ class LatentCoder:
 
     def _code(self, features: Tensor, exchange: Exchange) -> Tensor:
         return self.context.code(features, exchange)
-
-
-class _Symbols(Protocol):
-    """Where the networks get symbols from, ``(n,)`` float64 on their device."""
-
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        """All symbols of z, given their raw scales and the number of latents."""
-
-    def of_y(self, step: CodingStep) -> Tensor:
-        """The symbols of a step."""
-
-
-class _Sending:
-    """Symbols from latents, which are kept until all are there: no GPU waits for a coder.
-
-    Args:
-        y: ``(B, ..., M)`` in quantisation steps.
-        z: ``(B, ..., Z)`` in quantisation steps.
-        rounding: From residuals and table indexes to symbols.
-    """
-
-    def __init__(self, y: Tensor, z: Tensor, rounding: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._y_units = (y.double() * UNIT).reshape(-1)
-        self._z = z
-        self._rounding = rounding
-        self._symbols: list[Tensor] = []
-        self._indexes: list[Tensor] = []
-        self.raw_scales: list[Tensor] = []
-        self.parts: list[int] = []
-        self.counts: list[tuple[int, ...]] = []
-
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        symbols = torch.round(self._z.flatten().double())
-        return self._keep(symbols, table_index(raw_scale), raw_scale, 0, _equal_counts(raw_scale, batch))
-
-    def of_y(self, step: CodingStep) -> Tensor:
-        index = table_index(step.raw_scale)
-        symbols = self._rounding((self._y_units[step.positions] - step.mean) * (1 / UNIT), index)
-        counts = step.counts or _equal_counts(step.raw_scale, len(self._z))
-        return self._keep(symbols, index, step.raw_scale, step.part, counts)
-
-    def groups(self) -> list[SymbolGroup]:
-        """All symbols in coding order, brought from the networks' device at once."""
-        sizes = [len(index) for index in self._indexes]
-        symbols = torch.cat(self._symbols).cpu().numpy()
-        indexes = torch.cat(self._indexes).cpu().numpy()
-        ends = np.cumsum(sizes)[:-1]
-        return [
-            SymbolGroup(*pair) for pair in zip(np.split(symbols, ends), np.split(indexes, ends), strict=True)
-        ]
-
-    def _keep(
-        self, symbols: Tensor, index: Tensor, raw_scale: Tensor, part: int, counts: tuple[int, ...]
-    ) -> Tensor:
-        symbols = symbols.clamp_(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-        self._symbols.append(symbols.to(torch.int16))
-        self._indexes.append(index)
-        self.raw_scales.append(raw_scale)
-        self.parts.append(part)
-        self.counts.append(counts)
-        return symbols
-
-
-class _Receiving:
-    """Symbols from coded parts.
-
-    Args:
-        readings: Of the parts that each latent has; what is in the others is zero.
-    """
-
-    def __init__(self, readings: Sequence[Sequence[SymbolReading]]) -> None:
-        self._readings = readings
-
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        return self._get(raw_scale, 0, _equal_counts(raw_scale, batch))
-
-    def of_y(self, step: CodingStep) -> Tensor:
-        counts = step.counts or _equal_counts(step.raw_scale, len(self._readings))
-        return self._get(step.raw_scale, step.part, counts)
-
-    def finish(self) -> None:
-        """Checks ends and checksums.
-
-        Raises:
-            CorruptStream: One is not right.
-        """
-        for pending in [part.finish() for parts in self._readings for part in parts]:
-            pending.result()
-
-    def _get(self, raw_scale: Tensor, part: int, counts: tuple[int, ...]) -> Tensor:
-        if all(part >= len(parts) for parts in self._readings):
-            return torch.zeros_like(raw_scale)
-        indexes = table_index(raw_scale).cpu().numpy()
-        symbols = np.zeros(len(indexes), np.int16)
-        pending: list[tuple[slice, Future[NDArray[np.int16]]]] = []
-        start = 0
-        for parts, count in zip(self._readings, counts, strict=True):
-            span = slice(start, start + count)
-            if part < len(parts):
-                pending.append((span, parts[part].get(indexes[span])))
-            start = span.stop
-        for span, found in pending:
-            symbols[span] = found.result()
-        return torch.from_numpy(symbols).to(raw_scale.device).double()
-
-
-def _equal_counts(elements: Tensor, batch: int) -> tuple[int, ...]:
-    return (len(elements) // batch,) * batch
 
 
 def _of_each(group: SymbolGroup, counts: Sequence[int]) -> list[SymbolGroup]:

@@ -130,11 +130,27 @@ class PartReader:
         Raises:
             StreamError: They cannot be decoded, or one is beyond :data:`SYMBOL_LIMIT`.
         """
-        symbols = self._decoder.get(indexes, self._tables)
-        if symbols.size and max(int(symbols.max()), -int(symbols.min())) > SYMBOL_LIMIT:
-            raise CorruptStream(f"a symbol is beyond {SYMBOL_LIMIT}")
+        symbols = _within_limit(self._decoder.get(indexes, self._tables))
         self._covered.append(symbols.astype("<i4", copy=False).tobytes())
         return symbols.astype(np.int16)
+
+    def get_grouped(self, sizes: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Decodes the next group table by table; :meth:`cover` has to be told of it before the end.
+
+        Args:
+            sizes: How many of its symbols each table has, ``(tables,)``.
+
+        Returns:
+            ``(n,)``: the symbols of the first table, then of the second, each in the order of the group.
+
+        Raises:
+            StreamError: They cannot be decoded, or one is beyond :data:`SYMBOL_LIMIT`.
+        """
+        return _within_limit(self._decoder.get_grouped(sizes, self._tables)).astype(np.int16)
+
+    def cover(self, symbols: NDArray[np.int16]) -> None:
+        """Takes symbols of :meth:`get_grouped` into the checksum, in the order of their groups."""
+        self._covered.append(symbols.astype("<i4").tobytes())
 
     def finish(self) -> None:
         """Checks the end and the checksum.
@@ -148,6 +164,12 @@ class PartReader:
             raise CorruptStream(
                 f"the symbols' checksum is {actual:08x}, the stream says {self._expected:08x}"
             )
+
+
+def _within_limit(symbols: NDArray[np.int32]) -> NDArray[np.int32]:
+    if symbols.size and max(int(symbols.max()), -int(symbols.min())) > SYMBOL_LIMIT:
+        raise CorruptStream(f"a symbol is beyond {SYMBOL_LIMIT}")
+    return symbols
 
 
 class InProcessCoders:

@@ -28,8 +28,9 @@ from latentpress.codecs.bitstream.information import table_information
 from latentpress.codecs.bitstream.tables import TOTAL
 from latentpress.codecs.card import card_path, read_card
 from latentpress.codecs.image import ImageCodec
-from latentpress.codecs.latent_coder import SYMBOL_LIMIT, Observation
+from latentpress.codecs.latent_coder import Observation
 from latentpress.codecs.rate_control import quality_to_tenths
+from latentpress.codecs.symbol_coders import SYMBOL_LIMIT
 from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.gaussian import SCALE_COUNT, scale_table

@@ -190,15 +190,44 @@ class SymbolDecoder:
         if not self._usable:
             raise ValueError("this decoder is finished or has failed")
         keys = _checked_indexes(indexes, tables)
-        self._usable = False
-        if keys.size and not self._data:
-            raise TruncatedStream("there are no coded symbols at all, but some are needed")
         blocks = list(_sorted_blocks(keys, len(tables)))
-        symbols = np.zeros(0, np.int32)
-        if blocks:
-            sizes = np.array([block.sizes for block in blocks])
-            grouped = self._get_grouped(_runs(np.add.reduce(sizes), tables), tables)
-            symbols = _ungrouped(grouped, blocks, sizes)
+        if not blocks:
+            return np.zeros(0, np.int32)
+        sizes = np.array([block.sizes for block in blocks])
+        return _ungrouped(self.get_grouped(np.add.reduce(sizes), tables), blocks, sizes)
+
+    def get_grouped(self, sizes: NDArray[np.int64], tables: TableSet) -> NDArray[np.int32]:
+        """Decode the symbols of one `put` table by table, for a caller who sorts them.
+
+        Args:
+            sizes: int64, shape (len(tables),): how many of the symbols each table has.
+            tables: the frequency tables given to `put`.
+
+        Returns:
+            int32, shape (sum of sizes,): the symbols of the first table, then those of the second and so on,
+            each in the order in which they were put.
+
+        Raises:
+            ValueError: if `sizes` has another shape or a negative number, or the decoder is finished or has
+                failed.
+            TruncatedStream: if the symbols reach beyond the end of the data.
+            CorruptStream: if the data cannot be what an encoder wrote.
+
+        Example:
+            >>> tables = TableSet([2**23, 2**22, 2**22], [3], [0])
+            >>> SymbolDecoder(bytes.fromhex("0000305f")).get_grouped(np.array([3]), tables)
+            array([0, 1, 7], dtype=int32)
+        """
+        if not self._usable:
+            raise ValueError("this decoder is finished or has failed")
+        if sizes.shape != (len(tables),) or int(sizes.min()) < 0:
+            raise ValueError(f"expected {len(tables)} sizes of at least 0, got an array of {sizes.shape}")
+        if not sizes.any():
+            return np.zeros(0, np.int32)
+        self._usable = False
+        if not self._data:
+            raise TruncatedStream("there are no coded symbols at all, but some are needed")
+        symbols = self._get_runs(_runs(sizes, tables), tables)
         self._usable = True
         return symbols
 
@@ -246,7 +275,7 @@ class SymbolDecoder:
         if not self._decoder.maybe_exhausted() or _sealed(self._mirror) != self._data:
             raise CorruptStream("the coded symbols do not end where their stream ends")
 
-    def _get_grouped(self, runs: _Runs, tables: TableSet) -> NDArray[np.int32]:
+    def _get_runs(self, runs: _Runs, tables: TableSet) -> NDArray[np.int32]:
         slots = np.empty(int(runs.sizes.sum()), np.int32)
         for model, start, stop in runs.spans(tables):
             slots[start:stop] = self._decode(model, stop - start)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentpress.codecs.bitstream import CorruptStream, StreamError, SymbolEncoder, TruncatedStream, crc32c
-from latentpress.codecs.latent_coder import SYMBOL_LIMIT
+from latentpress.codecs.symbol_coders import SYMBOL_LIMIT
 from latentpress.models.entropy.fixed_point import UNIT
 
 FEW = settings(max_examples=25)

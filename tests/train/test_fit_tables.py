@@ -9,8 +9,9 @@ import torch
 from latentpress.codecs.bitstream import SymbolEncoder, gaussian_tables
 from latentpress.codecs.card import ModelCard, read_card
 from latentpress.codecs.image import ImageCodec
-from latentpress.codecs.latent_coder import SYMBOL_LIMIT, Observation
+from latentpress.codecs.latent_coder import Observation
 from latentpress.codecs.registry import load
+from latentpress.codecs.symbol_coders import SYMBOL_LIMIT
 from latentpress.codecs.weights import read_weight_file
 from latentpress.models.entropy.gaussian import SCALE_COUNT, scale_table
 from latentpress.train import fit_tables as module

@@ -299,7 +299,20 @@ def test_wrong_arguments(symbols, indexes, error, message):
         SymbolEncoder().put(symbols, indexes, COIN)
 
 
+@FAST
+@given(puts_strategy())
+def test_symbols_can_be_had_table_by_table(puts):
+    decoder = SymbolDecoder(encode(puts, SymbolEncoder()))
+    for symbols, indexes, tables in puts:
+        grouped = decoder.get_grouped(np.bincount(indexes, minlength=len(tables)), tables)
+        assert grouped.tolist() == symbols[np.argsort(indexes, kind="stable")].tolist()
+    decoder.finish()
+
+
 def test_wrong_arguments_to_the_decoder():
+    for sizes in (np.array([1, 1]), np.array([-1])):
+        with pytest.raises(ValueError, match="sizes of at least 0"):
+            SymbolDecoder(bytes(4)).get_grouped(sizes, COIN)
     with pytest.raises(TypeError, match=r"data must be .* got list"):
         SymbolDecoder([1, 2])
     with pytest.raises(ValueError, match="indexes must be"):
