@@ -163,7 +163,8 @@ class FieldCodec(Codec):
 
         Raises:
             TypeError: x is of another type, the effort is no whole number, or options exclude each other.
-            ValueError: The shape or an option is out of bounds, or the target cannot be met.
+            ValueError: The shape or an option is out of bounds, the target cannot be met, or the networks
+                would lose most of the field.
         """
         values, flat = checked_field(x)
         notify = progress or no_progress
@@ -242,7 +243,8 @@ class FieldCodec(Codec):
         Raises:
             TypeError: The source is of another type, the effort is no whole number, or options exclude each
                 other.
-            ValueError: The shape or an option is out of bounds.
+            ValueError: The shape or an option is out of bounds, or the networks would lose most of the field.
+                Nothing has been written then.
         """
         bounded = self._check_options(ratio, max_error, relative_error)
         if bounded and (ratio is not None or quality is not None):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
@@ -27,6 +26,8 @@ from latentpress.codecs.field_effort import Effort, Subject, refined_bytes
 from latentpress.codecs.field_encoding import ANY_MODEL, FieldJob, unit_group
 from latentpress.codecs.field_exact import filled, pack_mask
 from latentpress.codecs.field_payload import DTYPES, GROUP, join_parts
+from latentpress.codecs.field_statistics import SourceStatistics
+from latentpress.codecs.field_suitability import check_suits, piece_around
 from latentpress.codecs.whole_files import open_whole
 from latentpress.models.field.transforms import STRIDE
 
@@ -69,66 +70,6 @@ class Coding(NamedTuple):
 
     bound: float | None
     network: tuple[int, int] | None
-
-
-@dataclass
-class SourceStatistics:
-    """What has to be known of a whole field before its first block is coded.
-
-    Attributes:
-        smallest: Of the finite values.
-        largest: Of the same.
-        counts: Finite values of each component.
-        means: Of each component.
-        squares: Sums of squared deviations from the means.
-    """
-
-    components: int
-    smallest: float = math.inf
-    largest: float = -math.inf
-    counts: NDArray[np.float64] = field(init=False)
-    means: NDArray[np.float64] = field(init=False)
-    squares: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Nothing has been seen yet."""
-        self.counts, self.means, self.squares = (np.zeros(self.components) for _ in range(3))
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Takes in a part, ``(C, ...)``: Chan, Golub and LeVeque's update of means and squares."""
-        finite = np.isfinite(values)
-        exact = np.where(finite, values, 0).astype(np.float64)
-        axes = tuple(range(1, values.ndim))
-        counts = finite.sum(axes).astype(np.float64)
-        if not counts.any():
-            return
-        seen = exact[finite]
-        self.smallest = min(self.smallest, float(seen.min()))
-        self.largest = max(self.largest, float(seen.max()))
-        with np.errstate(over="ignore", invalid="ignore"):
-            means = exact.sum(axes) / np.maximum(counts, 1)
-            spread = exact - means.reshape(-1, *[1] * (values.ndim - 1))
-            squares = np.square(np.where(finite, spread, 0.0)).sum(axes)
-            total = np.maximum(self.counts + counts, 1)
-            apart = means - self.means
-            self.squares += squares + np.square(apart) * self.counts * counts / total
-            self.means += apart * counts / total
-        self.counts += counts
-
-    @property
-    def range(self) -> float:
-        """Largest less smallest value; 0 if nothing is finite."""
-        return max(0.0, self.largest - self.smallest)
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        """Root mean squares of groups of three components about their means; 1 for what does not vary."""
-        found = []
-        for start in range(0, self.components, GROUP):
-            count = float(self.counts[start : start + GROUP].sum())
-            square = float(self.squares[start : start + GROUP].sum()) / max(count, 1.0)
-            found.append(math.sqrt(square) or 1.0)
-        return tuple(found)
 
 
 class BlockWriter:
@@ -182,7 +123,7 @@ class BlockWriter:
         found = SourceStatistics(self._components)
         for block in self._grid:
             self._progress(0.2 * block.number / len(self._grid), "looking at the range")
-            found.add(self._read(block.slices))
+            found.add(self._read(block.slices), block.start)
         return found
 
     def write(
@@ -199,9 +140,11 @@ class BlockWriter:
             Bytes of the stream.
 
         Raises:
-            ValueError: Values are too large for a network.
+            ValueError: Values are too large for a network, or it does not suit the field.
         """
         header = self._header(coding, statistics)
+        if header.has_network and statistics is not None and self._codec.refuses:
+            self._check_suits(header, statistics)
         folder = Path(target).resolve().parent if isinstance(target, (str, Path)) else None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -260,6 +203,18 @@ class BlockWriter:
             scales=scales,
         )
 
+    def _check_suits(self, header: BlocksHeader, statistics: SourceStatistics) -> None:
+        """Refuses what is refused of a field at once, by the same piece, before anything is written."""
+        model = self._codec.model(header.ratio)
+        for number, scale in enumerate(header.scales):
+            slices, axes = piece_around(statistics.largest_place(number), self._space, header.periodic)
+            part = slice(number * GROUP, min((number + 1) * GROUP, self._components))
+            exact = self._read(slices, part).astype(np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):
+                centred = filled(exact - np.array(header.offsets[part])[:, None, None, None])
+            # The piece is a group of its own here.
+            check_suits(model, unit_group(centred, 0, scale), header.quality_tenths, axes)
+
     def _separate(self, block: Block, bound: float) -> tuple[bytes, bytes]:
         """A block that keeps the bound by itself, and the model it needs."""
         values = self._read(block.slices)
@@ -309,9 +264,9 @@ class BlockWriter:
         """Progress within a block."""
         self._progress(0.2 + 0.8 * (self._begun + fraction) / len(self._grid), stage)
 
-    def _read(self, slices: tuple[slice, ...]) -> NDArray[Any]:
-        """Samples as ``(C, D, H, W)`` in a type that numpy's arithmetic likes."""
-        key = (slice(0, self._components), *(slices[1:] if self._flat else slices))
+    def _read(self, slices: tuple[slice, ...], components: slice | None = None) -> NDArray[Any]:
+        """Samples as ``(C, D, H, W)`` in a type that numpy's arithmetic likes; of all components, or some."""
+        key = (components or slice(0, self._components), *(slices[1:] if self._flat else slices))
         values = np.asarray(self._source[key])
         # In blocks of a byte order of its own, such as of big-endian files.
         values = values.astype(DTYPES[self._dtype == np.float64][1:], copy=False)

@@ -26,7 +26,6 @@ from latentpress.codecs.bitstream.container_file import find_payload
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.field_description import inspect_blocks
 from latentpress.codecs.field_file import FieldFile
-from latentpress.codecs.field_writer import SourceStatistics
 
 
 def _load_helper():
@@ -168,19 +167,6 @@ def test_range_is_that_of_the_whole_field(codec) -> None:
     x[0, :, 8:] = 1000
     data = in_blocks(codec, x, block=8, relative_error=1e-3)
     assert inspect(data).parameters["max_error"] == pytest.approx(1.0)
-
-
-def test_statistics_by_parts() -> None:
-    x = np.random.default_rng(0).normal(5, 2, (4, 10, 11, 12))
-    x[1, 3] = np.nan
-    x[3] = 7
-    found = SourceStatistics(4)
-    for part in np.split(x, (1, 4, 9), axis=1):
-        found.add(part)
-    np.testing.assert_allclose(found.means, np.nanmean(x, (1, 2, 3)))
-    first = np.concatenate([(x[c] - np.nanmean(x[c])).ravel() for c in range(3)])
-    np.testing.assert_allclose(found.scales, [np.sqrt(np.nanmean(np.square(first))), 1.0])
-    assert found.range == np.nanmax(x) - np.nanmin(x)
 
 
 class Counted:
