@@ -8,35 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from latentpress.codecs.base import Codec, Progress, no_progress
-from latentpress.codecs.bitstream import (
-    DEFAULT_LIMITS,
-    CodecId,
-    CorruptStream,
-    Limits,
-    TableSet,
-    UnknownModel,
-    read_container,
-)
-from latentpress.codecs.field_blocks import BlocksHeader, is_in_blocks
+from latentpress.codecs.bitstream import DEFAULT_LIMITS, Limits, TableSet, UnknownModel, read_container
+from latentpress.codecs.field_blocks import is_in_blocks
+from latentpress.codecs.field_decoding import check_decoder, decode_stream
 from latentpress.codecs.field_effort import Effort
-from latentpress.codecs.field_encoding import (
-    ANY_MODEL,
-    DEFAULT_QUALITY,
-    FieldJob,
-    decode_payload,
-    packed,
-)
+from latentpress.codecs.field_encoding import DEFAULT_QUALITY, FieldJob, packed
 from latentpress.codecs.field_file import FieldFile
 from latentpress.codecs.field_input import bound_of, checked_bound, checked_field
 from latentpress.codecs.field_networks import Decoder, RatioModel, load_ratio, with_prefix
-from latentpress.codecs.field_payload import GROUP, FieldHeader, Mode, read_field_header
+from latentpress.codecs.field_payload import ANY_MODEL, GROUP
 from latentpress.codecs.field_quality import FlowCritic, shipped_critic
 from latentpress.codecs.field_refinement import FieldRefiner
 from latentpress.codecs.field_time import between
@@ -282,7 +268,8 @@ class FieldCodec(Codec):
             StreamError: The file is no stream of a field in blocks.
             ValueError: The decoder is unknown or not in the weights.
         """
-        return FieldFile(self, source, _checked_decoder(decoder), limits)
+        check_decoder(decoder)
+        return FieldFile(self, source, decoder, limits)
 
     def decompress(
         self,
@@ -314,7 +301,7 @@ class FieldCodec(Codec):
         """
         notify = progress or no_progress
         notify(0.0, "decoding")
-        values, header = self._decoded(data, limits, decoder)
+        values, header = decode_stream(self, data, decoder, limits)
         if divergence_free:
             if header.shape[0] != GROUP or header.bound is not None:
                 raise ValueError("only a field of three components, without a bound, is made divergence-free")
@@ -332,7 +319,7 @@ class FieldCodec(Codec):
             with self.open(io.BytesIO(data), limits=limits) as field:
                 field.verify()
             return
-        self._decoded(data, limits, "faithful")
+        decode_stream(self, data, "faithful", limits)
 
     def coarse(self, data: bytes, factor: int, *, limits: Limits = DEFAULT_LIMITS) -> Tensor:
         """The decoded field averaged over cubes of ``factor`` samples a side.
@@ -370,7 +357,7 @@ class FieldCodec(Codec):
             StreamError: Anything is wrong with the bytes.
             ValueError: The snapshots do not have one shape, or t is out of range.
         """
-        (a, header), (b, _) = (self._decoded(data, limits, decoder) for data in (first, second))
+        (a, header), (b, _) = (decode_stream(self, data, decoder, limits) for data in (first, second))
         fields = [torch.from_numpy(values[:, 0] if header.flat else values) for values in (a, b)]
         return between(fields[0], fields[1], t, all(header.periodic))
 
@@ -394,48 +381,6 @@ class FieldCodec(Codec):
         """
         return self.critic.score(self.decompress(data, decoder=decoder, limits=limits))
 
-    def _decoded(
-        self, data: bytes, limits: Limits, decoder: Decoder
-    ) -> tuple[NDArray[Any], FieldHeader | BlocksHeader]:
-        _checked_decoder(decoder)
-        container = read_container(data, limits)
-        if container.codec_id != CodecId.FIELD:
-            raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not field")
-        if is_in_blocks(container.payload):
-            with self.open(io.BytesIO(data), decoder=decoder, limits=limits) as field:
-                values = field[...]
-                values = values[:, None] if field.header.flat else values
-                return self._sharpened(values, field.header, decoder), field.header
-        header, offset = read_field_header(container.payload, limits)
-        expected = self.fingerprint if header.mode == Mode.NETWORK else ANY_MODEL
-        if container.fingerprint != expected:
-            raise UnknownModel(
-                f"the stream needs the model {container.fingerprint.hex()}, "
-                f"this codec is {self.fingerprint.hex()}"
-            )
-        return decode_payload(header, container.payload, offset, self, decoder), header
-
-    def _sharpened(self, values: NDArray[Any], header: BlocksHeader, decoder: Decoder) -> NDArray[Any]:
-        """A field of joint blocks with the realistic decoder's gain, which works on whole fields alone.
-
-        A field with gaps stays as it is: they would be taken for small scales.
-        """
-        if not header.has_network or decoder == "faithful" or not bool(np.isfinite(values).all()):
-            return values
-        model = self.model(header.ratio)
-        if model.gain is None:
-            return values
-        for group in range(header.shape[0] // GROUP):
-            part = slice(group * GROUP, (group + 1) * GROUP)
-            offsets = np.array(header.offsets[part])[:, None, None, None]
-            scale = header.scales[group]
-            with np.errstate(all="ignore"):
-                base = ((values[part] - offsets) / scale).astype(np.float32)
-                unit = torch.from_numpy(base).to(self.device)
-                found = model.sharpened(unit, header.quality_tenths, header.periodic).cpu().numpy()
-                values[part] += (found.astype(np.float64) - base) * scale
-        return values
-
     def model(self, ratio: int) -> RatioModel:
         """The networks of a ratio.
 
@@ -455,9 +400,3 @@ class FieldCodec(Codec):
         if ratio not in self._refiners:
             self._refiners[ratio] = FieldRefiner(self.model(ratio))
         return self._refiners[ratio]
-
-
-def _checked_decoder(decoder: Decoder) -> Decoder:
-    if decoder not in ("faithful", "realistic"):
-        raise ValueError(f"decoder must be faithful or realistic, got {decoder!r}")
-    return decoder

@@ -1,26 +1,18 @@
-"""The ways to code one field, and back: lossless, interpolated, by a network, with or without a bound."""
+"""The ways to code one field: lossless, interpolated, by a network, with or without a bound."""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from latentpress.codecs.bitstream import (
-    CodecId,
-    CorruptStream,
-    Limits,
-    SectionType,
-    TruncatedStream,
-    write_container,
-)
-from latentpress.codecs.bounded_residual import decode_residual, encode_residual
+from latentpress.codecs.bitstream import CodecId, Limits, SectionType, write_container
+from latentpress.codecs.bounded_residual import encode_residual
+from latentpress.codecs.field_decoding import decode_payload, finished, network_base
 from latentpress.codecs.field_effort import MOST_REFINEMENTS, NEIGHBOURHOOD, Effort, Subject, refined_bytes
 from latentpress.codecs.field_exact import (
     Exceptions,
@@ -28,13 +20,9 @@ from latentpress.codecs.field_exact import (
     pack_array,
     pack_exceptions,
     pack_mask,
-    restore_mask,
-    unpack_array,
-    unpack_exceptions,
-    unpack_mask,
 )
-from latentpress.codecs.field_networks import Decoder, write_scaled
 from latentpress.codecs.field_payload import (
+    ANY_MODEL,
     GROUP,
     QUALITY_TENTHS_MAX,
     RATIOS,
@@ -42,7 +30,6 @@ from latentpress.codecs.field_payload import (
     Mode,
     join_parts,
     read_field_header,
-    split_parts,
 )
 from latentpress.codecs.field_suitability import check_suits
 from latentpress.codecs.rate_control import QualitySearch, quality_to_tenths, search_nearby
@@ -53,9 +40,6 @@ if TYPE_CHECKING:
     from latentpress.codecs.field import FieldCodec
 
 DEFAULT_QUALITY = 50.0
-
-ANY_MODEL = bytes(8)
-"""Fingerprint of streams that need no network."""
 
 # A network's output differs a little between machines. Where a bound has to hold, this share of it is left
 # for that, and the bound must be so much larger than float32 can resolve that the share is enough.
@@ -256,7 +240,7 @@ class FieldJob:
     def _corrected(self, bound: float, ratio: int, tenths: int, effort: Effort | None = None) -> Candidate:
         header = self.header(Mode.NETWORK, bound, ratio, tenths)
         groups = self._groups(ratio, tenths, effort)
-        base = _network_base(header, groups, self.codec)
+        base = network_base(header, groups, self.codec)
         return self._with_residual(header, groups, base, self.codec.fingerprint, 1.0 - _MARGIN)
 
     def _with_residual(
@@ -269,7 +253,7 @@ class FieldJob:
     ) -> Candidate:
         bound = header.bound or 0.0
         coded = encode_residual(self.centred - base, residual_bound(header, self.exact, share))
-        decoded = _finished(header, base + coded.decoded)
+        decoded = finished(header, base + coded.decoded)
         with np.errstate(over="ignore", invalid="ignore"):
             error = np.abs(decoded.astype(np.float64) - self.exact)
         # Where the network had a part in it, half of the margin is left for other machines.
@@ -298,64 +282,6 @@ def unit_group(centred: NDArray[np.float64], number: int, scale: float) -> NDArr
     return np.concatenate((group, np.zeros((missing, *group.shape[1:])))) if missing else group
 
 
-def decode_payload(
-    header: FieldHeader, payload: bytes, offset: int, codec: FieldCodec, decoder: Decoder = "faithful"
-) -> NDArray[Any]:
-    """Restores the values of a payload, ``(C, D, H, W)`` in the type they came in.
-
-    Args:
-        header: Of the payload.
-        payload: The whole payload.
-        offset: Where the header ends.
-        codec: Of the stream's model, if its mode needs one.
-        decoder: For streams without a bound.
-
-    Raises:
-        StreamError: The payload is damaged.
-    """
-    bounded = header.bound is not None and header.mode != Mode.LOSSLESS
-    groups = header.groups if header.mode == Mode.NETWORK else 0
-    count = header.masked + groups + 2 * bounded + (header.mode == Mode.LOSSLESS)
-    parts = split_parts(payload, offset, count)
-    classes = unpack_mask(parts.pop(0), header.shape) if header.masked else None
-    if header.mode == Mode.LOSSLESS:
-        values = unpack_array(parts[0], math.prod(header.shape), header.dtype).reshape(header.shape)
-        return values.astype(values.dtype.newbyteorder("="))
-    if bounded:
-        values = _within_bound(header, parts, codec)
-    else:
-        values = _network_values(header, parts, codec, decoder)
-    if classes is not None:
-        restore_mask(values, classes)
-    return values
-
-
-def _network_values(
-    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
-) -> NDArray[Any]:
-    """The values of a stream without a bound."""
-    values = np.empty(header.shape, np.dtype(header.dtype).newbyteorder("="))
-    for part, unit, scale in _decoded_groups(header, groups, codec, decoder):
-        write_scaled(values[part], unit, scale, header.offsets[part])
-    return values
-
-
-def _within_bound(header: FieldHeader, parts: list[bytes], codec: FieldCodec) -> NDArray[Any]:
-    """The values of a stream with a bound: a network's or zeros, what is missing from them, exceptions."""
-    *groups, residual, packed_exceptions = parts
-    base = _network_base(header, groups, codec) if header.mode == Mode.NETWORK else np.zeros(header.shape)
-    if len(residual) < 8:
-        raise TruncatedStream("a coded residual ends before its width does")
-    (width,) = struct.unpack_from("<d", residual)
-    if not 0 < width < math.inf:
-        raise CorruptStream(f"a residual cannot have the width {width}")
-    base += decode_residual(residual[8:], header.shape, width)
-    exceptions = unpack_exceptions(packed_exceptions, math.prod(header.shape), header.dtype)
-    values = _finished(header, base)
-    values.ravel()[exceptions.positions] = exceptions.values
-    return values
-
-
 def residual_bound(header: FieldHeader, values: NDArray[np.float64], share: float) -> float:
     """The bound a residual is coded with: what was promised, less what rounding at the end may add."""
     bound = (header.bound or 0.0) * share
@@ -363,36 +289,6 @@ def residual_bound(header: FieldHeader, values: NDArray[np.float64], share: floa
     largest = float(finite.max()) if finite.size else 0.0
     unit = 2.0**-52 if header.double else 2.0**-24
     return max(0.5 * bound, bound - 4 * unit * largest if header.double else bound - 1.01 * unit * largest)
-
-
-def _decoded_groups(
-    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
-) -> Iterator[tuple[slice, Tensor, float]]:
-    """For each group which components it has, these of unit variance on their device, and its scale."""
-    components = header.shape[0]
-    model = codec.model(header.ratio)
-    for number, (data, scale) in enumerate(zip(groups, header.scales, strict=True)):
-        found = model.decode(data, header.shape[1:], header.quality_tenths, header.periodic, decoder)
-        part = slice(number * GROUP, (number + 1) * GROUP)
-        if decoder == "realistic" and part.stop <= components:
-            found = model.sharpened(found, header.quality_tenths, header.periodic)
-        yield part, found, scale
-
-
-def _network_base(header: FieldHeader, groups: list[bytes], codec: FieldCodec) -> NDArray[np.float64]:
-    """What the networks make of a field, ``(C, D, H, W)`` without its offsets."""
-    base = np.empty(header.shape)
-    for part, unit, scale in _decoded_groups(header, groups, codec, "faithful"):
-        write_scaled(base[part], unit, scale)
-    return base
-
-
-def _finished(header: FieldHeader, centred: NDArray[np.float64]) -> NDArray[Any]:
-    """Adds the offsets and gives the values their type."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = centred + np.array(header.offsets)[:, None, None, None]
-        typed: NDArray[Any] = values.astype(np.float64 if header.double else np.float32)
-        return typed
 
 
 def packed(candidate: Candidate) -> bytes:

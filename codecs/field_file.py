@@ -38,10 +38,10 @@ from latentpress.codecs.field_blocks import (
     read_table,
     table_extent,
 )
-from latentpress.codecs.field_encoding import ANY_MODEL, decode_payload
+from latentpress.codecs.field_decoding import decode_payload
 from latentpress.codecs.field_exact import restore_mask, unpack_mask
 from latentpress.codecs.field_networks import Decoder, latent_shape, write_scaled
-from latentpress.codecs.field_payload import GROUP, Mode, read_field_header, split_parts
+from latentpress.codecs.field_payload import ANY_MODEL, GROUP, Mode, read_field_header, split_parts
 from latentpress.models.field.transforms import STRIDE
 
 if TYPE_CHECKING:

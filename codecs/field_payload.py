@@ -16,6 +16,9 @@ RATIOS = (8, 64, 512)
 
 DTYPES = ("<f4", "<f8")
 
+ANY_MODEL = bytes(8)
+"""Fingerprint of streams that need no network."""
+
 GROUP = 3
 """Components that a network codes together."""
 

@@ -45,7 +45,7 @@ def piece_around(
     """
     cuts = []
     for index, size in zip(place, sizes, strict=True):
-        start = max(0, min(int(index) - PIECE // 2, size - PIECE))
+        start = max(0, min(index - PIECE // 2, size - PIECE))
         cuts.append(slice(start, min(start + PIECE, size)))
     first, second, third = (
         continues and size <= PIECE for continues, size in zip(periodic, sizes, strict=True)
@@ -66,7 +66,7 @@ def lost_share(model: RatioModel, group: NDArray[np.float64], tenths: int, perio
         Squared error over the square of the piece or of the whole field, whichever is larger.
     """
     _, *place = np.unravel_index(int(np.abs(group).argmax()), group.shape)
-    cuts, around = piece_around(place, group.shape[1:], periodic)
+    cuts, around = piece_around(list(map(int, place)), group.shape[1:], periodic)
     piece = group[(slice(None), *cuts)]
     _, depth, height, width = piece.shape
     data = model.encode(piece, tenths, around)

@@ -23,9 +23,9 @@ from latentpress.codecs.bitstream.container_file import write_container_file
 from latentpress.codecs.block_grid import Block, BlockGrid
 from latentpress.codecs.field_blocks import BlockKind, BlocksHeader, pack_head
 from latentpress.codecs.field_effort import Effort, Subject, refined_bytes
-from latentpress.codecs.field_encoding import ANY_MODEL, FieldJob, unit_group
+from latentpress.codecs.field_encoding import FieldJob, unit_group
 from latentpress.codecs.field_exact import filled, pack_mask
-from latentpress.codecs.field_payload import DTYPES, GROUP, join_parts
+from latentpress.codecs.field_payload import ANY_MODEL, DTYPES, GROUP, join_parts
 from latentpress.codecs.field_statistics import SourceStatistics
 from latentpress.codecs.field_suitability import check_suits, piece_around
 from latentpress.codecs.whole_files import open_whole

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as npst
 from latentpress.codecs import inspect
 from latentpress.codecs.bitstream import CorruptStream, LimitExceeded, Limits, StreamError, UnknownModel
 from latentpress.codecs.field import FieldCodec
-from latentpress.codecs.field_encoding import ANY_MODEL
+from latentpress.codecs.field_payload import ANY_MODEL
 from latentpress.models.field.projection import solenoidal
 
 
