@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from latentpress.codecs.field_networks import write_scaled
 
@@ -27,3 +30,30 @@ def test_components_that_fill_up_a_group_are_left_out() -> None:
     found = np.zeros((3, 1, 1, 2), np.float32)
     write_scaled(found[:2], torch.ones(3, 1, 1, 2), 2.0, (0.0, 1.0))
     assert found[:, 0, 0, 0].tolist() == [2.0, 3.0, 0.0]
+
+
+class Calls(TorchFunctionMode):
+    """Counts what torch is asked for by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.names[getattr(function, "__name__", "")] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_decoding_brings_no_constants_and_reads_no_numbers(field_codec) -> None:
+    """Each would make a GPU wait; once a codec has decoded, what it needs is there."""
+    angle = np.arange(16) * np.pi / 8
+    x = np.zeros((3, 16, 16, 16), np.float32)
+    x[0] += np.sin(angle)[:, None]
+    x[2] += np.cos(angle)
+    data = field_codec.compress(x, ratio=8)
+    field_codec.decompress(data)
+    with Calls() as calls:
+        field_codec.decompress(data)
+    assert calls.names["cpu"] == 1 + 4, "indexes of z and of four steps"
+    for name in ("__int__", "__bool__", "__float__", "item", "tolist", "tensor", "as_tensor"):
+        assert name not in calls.names
