@@ -17,7 +17,6 @@ from latentpress.codecs.bitstream import (
     Limits,
     SectionType,
     TableSet,
-    UnknownModel,
     read_container,
     write_container,
 )
@@ -27,6 +26,7 @@ from latentpress.codecs.shape_coder import CodeCoder, CodedShape, CodePlan, Deco
 from latentpress.codecs.shape_payload import TENTHS_PER_CODE, ShapeHeader, read_shape_header
 from latentpress.codecs.shape_refine import FreeCode
 from latentpress.codecs.shape_source import ShapeSource
+from latentpress.codecs.stream_origin import check_origin
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.quality import QUALITY_MAX
@@ -155,13 +155,7 @@ class ShapeModel:
             StreamError: The bytes are damaged, or of another codec or other weights.
         """
         container = read_container(data, limits)
-        if container.codec_id != CodecId.SHAPE:
-            raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not shape")
-        if container.fingerprint != self.fingerprint:
-            raise UnknownModel(
-                f"the stream needs the model {container.fingerprint.hex()}, "
-                f"this codec is {self.fingerprint.hex()}"
-            )
+        check_origin(container, CodecId.SHAPE, self.fingerprint)
         return container.payload
 
     @torch.inference_mode()
