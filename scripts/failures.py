@@ -15,7 +15,7 @@ EXTRAS = {
     "compressai": "train",
     "dask": "field",
     "distributed": "dask",
-    "fast_simplification": "compare",
+    "fast_simplification": "shape",
     "h5netcdf": "field",
     "h5py": "field",
     "huggingface_hub": "hub",
