@@ -13,11 +13,9 @@ from latentpress.codecs.bitstream import (
     DEFAULT_LIMITS,
     CodecId,
     Container,
-    CorruptStream,
     CutContainer,
     Limits,
     SectionType,
-    UnknownModel,
     read_container,
     read_cut_container,
     write_container,
@@ -41,6 +39,7 @@ from latentpress.codecs.image_tiles import checked_region
 from latentpress.codecs.image_trials import Trial, Trials
 from latentpress.codecs.picture_output import finished_picture
 from latentpress.codecs.picture_sections import PictureSections
+from latentpress.codecs.stream_origin import check_origin
 from latentpress.codecs.symbol_coders import InProcessCoders, SymbolCoders
 from latentpress.codecs.tiled_encoding import TiledEncoder
 from latentpress.codecs.tiled_trials import TiledTrial, TiledTrials
@@ -405,13 +404,7 @@ class ImageCodec(ImageModel, Codec):
     ) -> tuple[ImageStream, PictureSections]:
         container: Container | CutContainer
         container = read_cut_container(data, limits) if partial else read_container(data, limits)
-        if container.codec_id != CodecId.IMAGE:
-            raise CorruptStream(f"this is a stream of the codec {container.codec_id.name.lower()}, not image")
-        if container.fingerprint != self.fingerprint:
-            raise UnknownModel(
-                f"the stream needs the model {container.fingerprint.hex()}, "
-                f"this codec is {self.fingerprint.hex()}"
-            )
+        check_origin(container, CodecId.IMAGE, self.fingerprint)
         missing = container.missing if isinstance(container, CutContainer) else 0
         index = container.get(SectionType.TILES)
         stream = read_image_stream(container.payload, index, self._coder.parts, missing)

@@ -26,6 +26,7 @@ from latentpress.codecs.base import Progress
 from latentpress.codecs.bitstream import SectionType
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX, ImageHeader, join_parts
 from latentpress.codecs.image_stream import ImageStream, covered
+from latentpress.codecs.image_targets import squared_error_of_psnr, unmet_bytes, unmet_psnr
 from latentpress.codecs.image_tiles import Region, batches
 from latentpress.codecs.image_transforms import ImageTransforms, with_channels
 from latentpress.codecs.latent_coder import CodedBatch, LatentCoder
@@ -74,9 +75,7 @@ def within_bytes(limit: float, total: Callable[[BatchTrial], int]) -> Search:
     """
     found, first = yield from _bracketed(limit, total, lambda setting: setting)
     if found is None:
-        raise ValueError(
-            f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {total(first)}"
-        )
+        raise unmet_bytes(limit, total(first))
     return found
 
 
@@ -86,11 +85,10 @@ def reaching_psnr(psnr: float) -> Search:
     Raises:
         ValueError: No encoding has.
     """
-    target = max(LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
+    target = squared_error_of_psnr(psnr)
     found, first = yield from _bracketed(target, _error, lambda setting: QUALITY_TENTHS_MAX - setting)
     if found is None:
-        best = 10 * math.log10(255.0**2 / _error(first))
-        raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
+        raise unmet_psnr(psnr, _error(first))
     return found
 
 

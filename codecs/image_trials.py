@@ -12,6 +12,7 @@ from latentpress.codecs.base import Progress
 from latentpress.codecs.bitstream import SectionType
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX
 from latentpress.codecs.image_refinement import RatePoint, slope
+from latentpress.codecs.image_targets import squared_error_of_psnr, unmet_bytes, unmet_psnr
 from latentpress.codecs.image_transforms import with_channels
 from latentpress.codecs.picture_input import PictureInput
 from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
@@ -101,9 +102,7 @@ class Trials:
         """
         found = self._meet(total, limit, self.squared_error, lambda setting: setting)
         if total(found) > limit:
-            raise ValueError(
-                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {total(found)}"
-            )
+            raise unmet_bytes(limit, total(found))
         return found
 
     def reaching_psnr(self, psnr: float) -> Trial:
@@ -112,15 +111,14 @@ class Trials:
         Raises:
             ValueError: No stream of it has.
         """
-        target = max(LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
+        target = squared_error_of_psnr(psnr)
         # Searching downwards from the best quality: the largest step down whose error stays within.
         found = self._meet(
             self.squared_error, target, lambda t: len(t.payload), lambda setting: QUALITY_TENTHS_MAX - setting
         )
         error = self.squared_error(found)
         if error > target:
-            best = 10 * math.log10(255.0**2 / error)
-            raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
+            raise unmet_psnr(psnr, error)
         return found
 
     def squared_error(self, trial: Trial) -> float:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentpress.codecs.base import Progress, no_progress
 from latentpress.codecs.rate_control import QualitySearch
-from latentpress.codecs.shape_coder import DecodedCode
+from latentpress.codecs.shape_model import ShapeModel, ShapeTrial
 from latentpress.codecs.shape_payload import QUALITY_CODES, ShapeHeader, quality_code
 from latentpress.codecs.shape_photometric import seen_rays
 from latentpress.codecs.shape_refine import STEPS_PER_EFFORT, Refinement, RefinementTarget, float_bridge
 from latentpress.codecs.shape_source import ShapeSource
 from latentpress.models.shape.bridge import CodeQuality
-
-if TYPE_CHECKING:
-    from latentpress.codecs.shape import ShapeCodec
 
 _QUERIES = 8192
 
@@ -36,30 +32,11 @@ _USED_UP = 0.95
 _CHEAPER = 0.4
 
 
-class ShapeTrial(NamedTuple):
-    """One encoding of the search for a rate.
-
-    Attributes:
-        symbols: Coded.
-        code: As the decoder will have it.
-        header: Of the payload.
-    """
-
-    symbols: bytes
-    code: DecodedCode
-    header: ShapeHeader
-
-    @property
-    def payload(self) -> bytes:
-        """The payload of the stream."""
-        return self.header.to_bytes() + self.symbols
-
-
 class ShapeEncoding:
     """Encodings of one shape at several qualities, the searches over them, and the refinement between.
 
     Args:
-        codec: Whose networks are used.
+        model: With the networks.
         source: The shape.
         effort: Refinement in units of :data:`latentpress.codecs.shape_refine.STEPS_PER_EFFORT` steps.
         colour_quality: Of the colour, if it is to differ from the geometry's.
@@ -71,13 +48,13 @@ class ShapeEncoding:
 
     def __init__(
         self,
-        codec: ShapeCodec,
+        model: ShapeModel,
         source: ShapeSource,
         effort: int,
         colour_quality: float | None,
         notify: Progress,
     ) -> None:
-        self._codec = codec
+        self._model = model
         self._source = source
         self._colour_code = None if colour_quality is None else quality_code(colour_quality)
         self._notify = notify
@@ -86,7 +63,7 @@ class ShapeEncoding:
         self._price_factor = 1.0
         self.steps_done = 0
         notify(0.05, "encoding")
-        self._code = codec.free_code(source)
+        self._code = model.free_code(source)
 
     def at_quality(self, quality: float) -> ShapeTrial:
         """The shape at one quality."""
@@ -106,7 +83,7 @@ class ShapeEncoding:
             if not self._budget:
                 break
             highest = trial.header.geometry_quality == QUALITY_CODES
-            if highest and len(self._codec.pack(trial)) < _USED_UP * limit:
+            if highest and len(self._model.pack(trial)) < _USED_UP * limit:
                 self._price_factor *= _CHEAPER
             self._refine(trial.header, round(share * self._budget))
             trial = self._largest(limit)
@@ -141,13 +118,13 @@ class ShapeEncoding:
         A low-pass makes normals far better even where it leaves distances as they are, so the first that is
         near enough to the best is taken, and none of them only where all do harm.
         """
-        errors = self._codec.measure(self._source, trial.code, trial.header)
+        errors = self._model.measure(self._source, trial.code, trial.header)
         enough = _NEAR_ENOUGH * min(errors)
         chosen = next((k for k in _PREFERRED if errors[k] <= enough), 0)
         return trial._replace(header=replace(trial.header, smoothing=chosen)), errors[chosen]
 
     def _header(self, code: int, dropped: int = 0) -> ShapeHeader:
-        bridge, painted = self._codec.system.bridge, self._code.colour is not None
+        bridge, painted = self._model.system.bridge, self._code.colour is not None
         colour_code = code if self._colour_code is None else self._colour_code
         return ShapeHeader(
             kind=self._source.kind,
@@ -161,13 +138,13 @@ class ShapeEncoding:
         )
 
     def _trial(self, header: ShapeHeader) -> ShapeTrial:
-        return self._codec.encode_payload(self._source, self._code, header)
+        return self._model.encode_payload(self._code, header)
 
     def _largest(self, limit: int) -> ShapeTrial:
         """The highest quality that fits; at the lowest, as many channel groups as fit."""
 
         def total(trial: ShapeTrial) -> float:
-            return float(len(self._codec.pack(trial)))
+            return float(len(self._model.pack(trial)))
 
         found = QualitySearch(lambda code: self._trial(self._header(code)), total, QUALITY_CODES).at_most(
             limit
@@ -175,7 +152,7 @@ class ShapeEncoding:
         if found is not None:
             return found
         smallest = math.inf
-        for dropped in range(1, self._codec.system.bridge.geometry_prior.groups):
+        for dropped in range(1, self._model.system.bridge.geometry_prior.groups):
             trial = self._trial(self._header(0, dropped))
             smallest = min(smallest, total(trial))
             if smallest <= limit:
@@ -193,34 +170,34 @@ class ShapeEncoding:
             self._notify(0.1 + 0.8 * min(1.0, (done + fraction * steps) / budget), "refining")
 
         groups = header.geometry_groups, header.colour_groups
-        quality = self._codec.quality_of(header)
+        quality = self._model.quality_of(header)
         self._code = self._refinement.run(self._code, quality, groups, steps, notify=notify)
         self.steps_done += steps
 
     def _make_refinement(self) -> Refinement:
-        source, device = self._source, self._codec.device
+        source, device = self._source, self._model.device
         random = torch.Generator().manual_seed(1)
         places = refinement_places(source.surface.position, _QUERIES, random)
         queries = torch.cat((places, source.signed_distance(places)[:, None]), dim=1)
         colour = None if source.colour is None else torch.from_numpy(source.colour).to(device)
         rays = None if source.images is None else seen_rays(source.images, source.pose).to(device)
         target = RefinementTarget(source.surface.position.to(device), queries.to(device), colour, rays)
-        bridge = float_bridge(self._codec.system.bridge)
+        bridge = float_bridge(self._model.system.bridge)
 
         def prices(quality: CodeQuality) -> tuple[float, float]:
-            geometry, paint = self._codec.prices(quality)
+            geometry, paint = self._model.prices(quality)
             return geometry * self._price_factor, paint * self._price_factor
 
-        return Refinement(bridge, self._codec.system.generator, target, prices)
+        return Refinement(bridge, self._model.system.generator, target, prices)
 
 
 def best_reading(
-    codec: ShapeCodec, source: ShapeSource, encode: Callable[[ShapeEncoding], ShapeTrial]
+    model: ShapeModel, source: ShapeSource, encode: Callable[[ShapeEncoding], ShapeTrial]
 ) -> ShapeSource:
     """What a shape is best meant as: the reading whose decoded surface is nearest, tried without refinement.
 
     Args:
-        codec: Whose networks are used.
+        model: With the networks.
         source: The shape.
         encode: At what quality or size the readings are held against each other.
     """
@@ -229,8 +206,8 @@ def best_reading(
         return source
 
     def error(reading: ShapeSource) -> float:
-        trial = encode(ShapeEncoding(codec, reading, 0, None, no_progress))
-        return min(codec.measure(reading, trial.code, trial.header))
+        trial = encode(ShapeEncoding(model, reading, 0, None, no_progress))
+        return min(model.measure(reading, trial.code, trial.header))
 
     return min(readings, key=error)
 

@@ -16,6 +16,7 @@ from latentpress.codecs.base import Progress
 from latentpress.codecs.image_payload import QUALITY_TENTHS_MAX, ImageHeader
 from latentpress.codecs.image_refinement import ImageRefiner, RatePoint, slope
 from latentpress.codecs.image_stream import image_sections
+from latentpress.codecs.image_targets import squared_error_of_psnr, unmet_bytes, unmet_psnr
 from latentpress.codecs.image_trials import NEIGHBOURHOOD
 from latentpress.codecs.picture_input import SquaredErrors
 from latentpress.codecs.rate_control import LEAST_ERROR, QualitySearch, search_nearby
@@ -96,9 +97,7 @@ class TiledTrials:
             total, lambda tenths: self._sampled(tenths, measure=False).bytes, limit, lambda setting: setting
         )
         if total(found) > limit:
-            raise ValueError(
-                f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {total(found)}"
-            )
+            raise unmet_bytes(limit, total(found))
         return found
 
     def reaching_psnr(self, psnr: float) -> TiledTrial:
@@ -107,7 +106,7 @@ class TiledTrials:
         Raises:
             ValueError: No stream of it has.
         """
-        target = max(LEAST_ERROR, 255.0**2 * 10.0 ** (-psnr / 10))
+        target = squared_error_of_psnr(psnr)
         found = self._meet(
             self._squared_error,
             lambda tenths: self._sampled(tenths).squared_error,
@@ -116,8 +115,7 @@ class TiledTrials:
         )
         error = self._squared_error(found)
         if error > target:
-            best = 10 * math.log10(255.0**2 / error)
-            raise ValueError(f"{psnr} dB cannot be met: quality 100 reaches {best:.2f} dB for this picture")
+            raise unmet_psnr(psnr, error)
         return found
 
     def _meet(

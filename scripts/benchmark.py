@@ -21,7 +21,7 @@ import latentpress
 from latentpress.codecs.bitstream import SymbolDecoder, SymbolEncoder, gaussian_tables
 from latentpress.scripts import compressai_peer
 from latentpress.scripts.codec_access import positive_int
-from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.failures import run_reported
 from latentpress.scripts.text_table import format_table
 
 SYMBOLS = 1_200_000
@@ -77,18 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repetitions", type=positive_int, default=7, help="of each task (default: 7)")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    try:
-        if args.part in ("coding", "all"):
-            benchmark_coding(args.repetitions)
-        if args.part in ("codec", "all"):
-            benchmark_codec(args.codec, args.repetitions, args.threads, args.quality)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        report(error)
-        return code
-    return 0
+    return run_reported(lambda: _benchmark(args))
+
+
+def _benchmark(args: argparse.Namespace) -> None:
+    if args.part in ("coding", "all"):
+        benchmark_coding(args.repetitions)
+    if args.part in ("codec", "all"):
+        benchmark_codec(args.codec, args.repetitions, args.threads, args.quality)
 
 
 def interleaved(tasks: Sequence[Task], repetitions: int) -> list[Timing]:

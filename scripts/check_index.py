@@ -21,7 +21,7 @@ from latentpress.codecs.index import IndexCodec
 from latentpress.codecs.index_payload import split_packets
 from latentpress.models.index.prior import Belief, GrainBeliefs
 from latentpress.scripts.codec_access import positive_int
-from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.failures import run_reported
 from latentpress.scripts.pictures import read_flat_picture
 from latentpress.scripts.rate_distortion import find_pictures
 from latentpress.scripts.text_table import format_table
@@ -96,15 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cpu", help="where networks run (default: cpu)")
     args = parser.parse_args(argv)
-    try:
-        _check(args)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        report(error)
-        return code
-    return 0
+    return run_reported(lambda: _check(args))
 
 
 def _check(args: argparse.Namespace) -> None:

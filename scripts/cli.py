@@ -35,13 +35,13 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "encode": Verb("encode", "compress pictures"),
-    "decode": Verb("decode", "restore pictures"),
+    "encode": Verb("encode", "compress pictures, fields and meshes"),
+    "decode": Verb("decode", "restore what is in compressed files"),
     "info": Verb("info", "print what is in compressed files, without decoding them"),
     "verify": Verb("verify", "check compressed files for damage"),
     "eval": Verb("evaluate", "measure a codec on a folder of pictures"),
     "demo": Verb("demo", "compress a photograph and compare with JPEG, WebP and AVIF"),
-    "view": Verb("view", "serve a local page to drop pictures on (needs the extra 'view')"),
+    "view": Verb("view", "serve a local page to drop files on (needs the extra 'view')"),
     "train": Verb("train", "train a model (needs the extra 'train')"),
 }
 

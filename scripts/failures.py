@@ -15,7 +15,7 @@ EXTRAS = {
     "compressai": "train",
     "dask": "field",
     "distributed": "dask",
-    "fast_simplification": "compare",
+    "fast_simplification": "shape",
     "h5netcdf": "field",
     "h5py": "field",
     "huggingface_hub": "hub",
@@ -116,6 +116,28 @@ def warn(subject: str, text: str) -> None:
         text: One line.
     """
     print(f"latentpress: warning: {subject}: {text}", file=sys.stderr)
+
+
+def run_reported(action: Callable[[], int | None]) -> int:
+    """Runs all of a program's work; an error that a user can cause becomes a line and an exit code.
+
+    Args:
+        action: The work; what it returns is the exit code, 0 if that is None.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Exception: What no user can cause.
+    """
+    try:
+        return action() or 0
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        report(error)
+        return code
 
 
 def run_each(items: Iterable[Item], action: Callable[[Item], None], debug: bool = False) -> int:

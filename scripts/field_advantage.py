@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentpress.codecs.field import FieldCodec
-from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.failures import run_reported
 from latentpress.scripts.field_evaluation import DEFAULT_RATIOS, Subject, evaluate_codec, evaluate_peer
 from latentpress.scripts.field_peers import sperr
 from latentpress.scripts.field_report import add_codec_arguments, field_codec, write_report
@@ -114,24 +114,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_selection_arguments(parser)
     add_codec_arguments(parser)
     options = parser.parse_args(argv)
-    try:
-        codec = field_codec(options)
-        rows: list[Lead] = []
-        for path in options.flows:
-            subject = Subject.of(read_field(path, options.variable, options.index), options.periodic)
-            rows += leads(codec, Path(path).stem, subject, options.ratios, options.threads)
-            print(f"{path}: measured", file=sys.stderr, flush=True)
-        print(table(rows))
-        if options.json:
-            content = {"periodic": options.periodic, "rows": [row._asdict() for row in rows]}
-            write_report(options.json, content, codec, options.device)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        report(error)
-        return code
-    return 0
+    return run_reported(lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    codec = field_codec(options)
+    rows: list[Lead] = []
+    for path in options.flows:
+        subject = Subject.of(read_field(path, options.variable, options.index), options.periodic)
+        rows += leads(codec, Path(path).stem, subject, options.ratios, options.threads)
+        print(f"{path}: measured", file=sys.stderr, flush=True)
+    print(table(rows))
+    if options.json:
+        content = {"periodic": options.periodic, "rows": [row._asdict() for row in rows]}
+        write_report(options.json, content, codec, options.device)
 
 
 if __name__ == "__main__":

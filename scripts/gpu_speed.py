@@ -26,7 +26,7 @@ from torch import Tensor
 
 from latentpress.codecs.base import Codec
 from latentpress.scripts.codec_access import add_machine_arguments, open_codec, positive_int
-from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.failures import run_reported
 from latentpress.scripts.field_report import report_bytes
 from latentpress.scripts.file_io import write_bytes
 from latentpress.scripts.text_table import format_table
@@ -102,14 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="FILE", help="JSON file for the rows")
     add_machine_arguments(parser)
     args = parser.parse_args(argv)
-    try:
-        return _measure_all(args)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        report(error)
-        return code
+    return run_reported(lambda: _measure_all(args))
 
 
 def _measure_all(args: argparse.Namespace) -> int:

@@ -46,8 +46,18 @@ def compressai_models() -> Iterator[ModuleType]:
 @pytest.fixture(scope="session")
 def field_helper() -> ModuleType:
     """The module that makes a tiny field codec and the waves that it is for, ``codecs/field_weights.py``."""
-    path = Path(__file__).parent / "codecs" / "field_weights.py"
-    spec = importlib.util.spec_from_file_location("field_weights", path)
+    return _module_of_codecs("field_weights")
+
+
+@pytest.fixture(scope="session")
+def shape_helper() -> ModuleType:
+    """The module that makes the weights of a tiny shape codec, ``codecs/shape_weights.py``."""
+    return _module_of_codecs("shape_weights")
+
+
+def _module_of_codecs(name: str) -> ModuleType:
+    """A module beside the tests of codecs; tests are no packages, so it cannot be imported."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "codecs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

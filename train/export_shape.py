@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
 from latentpress.codecs.card import ModelCard, card_path
-from latentpress.codecs.shape import INTEGER_PARTS
+from latentpress.codecs.shape_model import INTEGER_PARTS
 from latentpress.codecs.weights import WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.entropy.gaussian import scale_table

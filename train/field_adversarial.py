@@ -8,8 +8,6 @@ enhancer learns to restore what the rate took away: against a relativistic avera
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
@@ -28,6 +26,7 @@ from latentpress.train.metrics.derivatives import central_differences, derivativ
 from latentpress.train.metrics.turbulence import energy_spectrum
 from latentpress.train.optimizer import MuonAdam
 from latentpress.train.spectrum_loss import SpectrumLoss
+from latentpress.train.validation_log import append_records
 
 _BAND_LEVELS = 3
 
@@ -286,15 +285,8 @@ class FieldAdversarial(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Writes ``realistic.jsonl`` in the log folder."""
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        if not self.trainer.is_global_zero:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "realistic.jsonl", "a", encoding="utf-8") as file:
-            for record in self._records:
-                line = json.dumps({"step": self.global_step, **record})
-                print(line, flush=True)
-                file.write(line + "\n")
+        records = [{"step": self.global_step, **record} for record in self._records]
+        append_records(self.trainer, "realistic.jsonl", records)
 
 
 def _fill(enhancer: Enhancer, discriminator: Discriminator, checkpoint: str) -> None:

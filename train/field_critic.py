@@ -183,9 +183,10 @@ class FieldCritic(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Writes ``critic.jsonl`` in the log folder: the rank correlation of score and error, and both."""
+        # Asking for log_dir makes the devices talk to each other, so all of them must.
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         if not self.trainer.is_global_zero or len(self._records) < 2:
             return
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         errors, scores = (
             torch.tensor([record[key] for record in self._records]) for key in ("nrmse", "score")

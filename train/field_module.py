@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from latentpress.models.quality import QUALITY_MAX
 from latentpress.train.data.flows import FlowBatch, ValidationFlow
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.recorded_training import RecordedTraining
+from latentpress.train.validation_log import append_records
 
 FLOAT32_BITS = 32
 
@@ -155,17 +154,9 @@ class FieldTraining(RecordedTraining):
 
     def on_validation_epoch_end(self) -> None:
         """Writes ``rate_points.jsonl`` in the log folder, one line a field."""
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        if not self.trainer.is_global_zero:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "rate_points.jsonl", "a", encoding="utf-8") as file:
-            for record in self._records:
-                line = json.dumps(
-                    {"step": self.global_step, "qualities": self.val_qualities, **_rounded(record)}
-                )
-                print(line, flush=True)
-                file.write(line + "\n")
+        head = {"step": self.global_step, "qualities": self.val_qualities}
+        records = [{**head, **_rounded(record)} for record in self._records]
+        append_records(self.trainer, "rate_points.jsonl", records)
 
 
 def field_parameter_groups(network: torch.nn.Module) -> list[dict[str, Any]]:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.bitstream import TableSet
 from latentpress.codecs.grain_map_coder import TABLES_EACH, code_map, levels_of, tables_from_counts
 from latentpress.models.index.granularity import CELL, fractions_of_detail, route, routing_scores
+from latentpress.train.counting_channel import CountingChannel
 from latentpress.train.data.images import find_images, read_rgb
 
 MAPS_EACH = 16
@@ -26,27 +25,6 @@ LARGEST_SIDE = 1024
 """Larger pictures are cropped to this."""
 
 
-class CountingChannel:
-    """Takes the place of a sender and counts what would be sent with which table."""
-
-    def __init__(self) -> None:
-        self.counts = np.zeros((2 * TABLES_EACH, 2))
-
-    def exchange(
-        self, symbols: NDArray[np.int32] | None, indexes: NDArray[Any], tables: TableSet
-    ) -> NDArray[np.int32]:
-        """Counts bits."""
-        assert symbols is not None
-        np.add.at(self.counts, (indexes, symbols), 1)
-        return symbols
-
-    def exchange_rows(
-        self, symbols: NDArray[np.int32] | None, frequencies: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
-        """Maps have no symbols of this kind."""
-        raise NotImplementedError
-
-
 def fit_grain_tables(pictures: Iterable[Tensor], seed: int = 1) -> TableSet:
     """Tables out of the router's maps.
 
@@ -54,7 +32,7 @@ def fit_grain_tables(pictures: Iterable[Tensor], seed: int = 1) -> TableSet:
         pictures: ``(H, W, 3)`` uint8.
         seed: Of the ratios.
     """
-    channel, empty = CountingChannel(), tables_from_counts(np.zeros((2 * TABLES_EACH, 2)))
+    channel, empty = CountingChannel(2 * TABLES_EACH, 2), tables_from_counts(np.zeros((2 * TABLES_EACH, 2)))
     random = np.random.default_rng(seed)
     for picture in pictures:
         height, width = (min(side, LARGEST_SIDE) // CELL * CELL for side in picture.shape[:2])

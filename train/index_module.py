@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
@@ -25,6 +23,7 @@ from latentpress.train.index_validation import IndexValidation
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.reconstruction_loss import ReconstructionLoss
 from latentpress.train.recorded_training import RecordedTraining
+from latentpress.train.validation_log import append_records
 
 ADAM_MODULES = ("stem", "head", "heads", "coarse_stem", "medium_stem", "fine_stem", "quantiser")
 """Parts of the network whose matrices Adam moves: those that meet pixels, codes or the codebook."""
@@ -184,12 +183,4 @@ def write_validation(module: lightning.LightningModule) -> None:
     if not module.validation.pictures:
         return
     record = {"step": module.global_step, **module.validation.summary(module.trainer.strategy)}
-    # Asking for log_dir makes the devices talk to each other, so all of them must.
-    folder = Path(module.trainer.log_dir or module.trainer.default_root_dir)
-    if not module.trainer.is_global_zero:
-        return
-    line = json.dumps(record)
-    print(line, flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "rd_points.jsonl", "a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    append_records(module.trainer, "rd_points.jsonl", [record])

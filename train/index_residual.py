@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from latentpress.models.index.granularity import CELL, FINE, GrainMap
 from latentpress.models.index.model import IndexModel
 from latentpress.models.layers import space_to_depth
 from latentpress.train.card import write_with_card
+from latentpress.train.counting_channel import CountingChannel
 from latentpress.train.fit_grain_tables import pictures_below
 
 CROP = 384
@@ -38,35 +38,6 @@ _AT_ONCE = 2**16
 
 # Counts that the frequencies of all classes together are worth in each of them.
 _PRIOR_COUNTS = 2000.0
-
-
-class CountingChannel:
-    """Takes the place of a sender and counts what would be sent in which class.
-
-    Args:
-        codes: Number of patches.
-    """
-
-    def __init__(self, codes: int) -> None:
-        self.counts = np.zeros((CLASSES, codes))
-
-    def exchange(
-        self,
-        symbols: NDArray[np.int32] | None,
-        indexes: NDArray[Any],
-        tables: TableSet,
-        escapes: bool = False,
-    ) -> NDArray[np.int32]:
-        """Counts numbers of patches."""
-        assert symbols is not None
-        np.add.at(self.counts, (indexes, symbols), 1)
-        return symbols
-
-    def exchange_rows(
-        self, symbols: NDArray[np.int32] | None, frequencies: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
-        """Residual indices have no symbols of this kind."""
-        raise NotImplementedError
 
 
 @torch.inference_mode()
@@ -164,7 +135,7 @@ def fit_residual_book(errors: Sequence[Tensor], codes: int, seed: int = 1) -> Re
     # Which numbers are chosen depends a little on their tables.
     for _ in range(2):
         book = ResidualBook(fitted, tables)
-        channel, random = CountingChannel(codes), np.random.default_rng(seed)
+        channel, random = CountingChannel(CLASSES, codes), np.random.default_rng(seed)
         for error in errors:
             residuals = book.choose(error).best(random.uniform(0.1, 1.0))
             book.code(channel, *residuals)

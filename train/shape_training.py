@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from latentpress.train.checkpoint import network_from_checkpoint
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.recorded_training import RecordedTraining
+from latentpress.train.validation_log import append_records
 from latentpress.train.warm_start import copy_matching
 
 
@@ -81,18 +80,14 @@ class ShapeTraining(RecordedTraining):
 
     def on_validation_epoch_end(self) -> None:
         """Averages over the batches and writes ``shape_validation.jsonl``."""
-        # Asking for log_dir makes the devices talk to each other, so all of them must.
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        if not self._figures or not self.trainer.is_global_zero:
-            return
-        record: dict[str, Any] = {"stage": type(self).__name__, "step": self.global_step}
-        for name in self._figures[0]:
-            record[name] = round(float(torch.stack([f[name] for f in self._figures]).mean()), 6)
-        line = json.dumps(record)
-        print(line, flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "shape_validation.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        records: list[dict[str, Any]] = []
+        if self._figures:
+            means = {
+                name: round(float(torch.stack([f[name] for f in self._figures]).mean()), 6)
+                for name in self._figures[0]
+            }
+            records = [{"stage": type(self).__name__, "step": self.global_step, **means}]
+        append_records(self.trainer, "shape_validation.jsonl", records)
 
 
 def frozen(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:

@@ -13,11 +13,10 @@ from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradie
 from latentpress.models.entropy.hyperprior import HyperPrior
 from latentpress.models.entropy.volume import (
     VolumeContextModel,
-    VolumeHyperAnalysis,
-    VolumeHyperSynthesis,
     volume_scale_from_raw,
     volume_step_mask,
 )
+from latentpress.models.entropy.volume_hyperprior import VolumeHyperAnalysis, VolumeHyperSynthesis
 from latentpress.models.field.transforms import FieldAnalysis, FieldSynthesis
 from latentpress.models.quality import QualityGain
 

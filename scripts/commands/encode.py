@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pictures",
         nargs="+",
         metavar="PICTURE",
-        help="file of a picture or a mesh, or - for a picture on stdin, or one folder of pictures",
+        help="file of a picture, a field or a mesh, or - for a picture on stdin, or one folder of pictures",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-o", dest="output", metavar="FILE", help="output file, or - for stdout")

@@ -229,3 +229,11 @@ def field_codec(field_helper) -> Any:
     from latentpress.codecs.field import FieldCodec
 
     return FieldCodec(field_helper.field_weights())
+
+
+@pytest.fixture(scope="session")
+def shape_codec(shape_helper) -> Any:
+    """A tiny shape codec that makes spheres, see ``shape_weights.py``."""
+    from latentpress.codecs.shape import ShapeCodec
+
+    return ShapeCodec(shape_helper.make_weights())

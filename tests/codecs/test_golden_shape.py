@@ -153,7 +153,7 @@ def test_header(name) -> None:
 def test_the_library_decodes_the_same_code(codec, name) -> None:
     from latentpress.codecs.bitstream import DEFAULT_LIMITS
 
-    _, code = codec._decode(stream(name), DEFAULT_LIMITS)
+    _, code = codec.decode_payload(codec.payload_of(stream(name), DEFAULT_LIMITS))
     units = [np.rint(part[0].double().numpy() * UNIT) for part in code if part is not None]
     assert digest(units) == STREAMS[name]["code_sha256"]
 

@@ -180,10 +180,8 @@ def shapes() -> dict:
 
 
 @pytest.fixture(scope="module")
-def codec():
-    from latentpress.codecs.shape import ShapeCodec
-
-    return ShapeCodec(module_beside("shape_weights").make_weights())
+def codec(shape_codec):
+    return shape_codec
 
 
 @pytest.mark.parametrize("name", ["box", "coloured", "components", "sheet"])

@@ -1,9 +1,7 @@
 """The shape codec on meshes, points and images, with a tiny model."""
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,22 +19,14 @@ from latentpress.codecs.shape_encoding import ShapeEncoding  # noqa: E402
 from latentpress.codecs.shape_source import shape_source  # noqa: E402
 
 
-def _load_helper():
-    path = Path(__file__).with_name("shape_weights.py")
-    spec = importlib.util.spec_from_file_location("shape_weights", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def weights(shape_helper):
+    return shape_helper.make_weights()
 
 
 @pytest.fixture(scope="session")
-def weights():
-    return _load_helper().make_weights()
-
-
-@pytest.fixture(scope="session")
-def codec(weights):
-    return ShapeCodec(weights)
+def codec(shape_codec):
+    return shape_codec
 
 
 @pytest.fixture(scope="session")
@@ -282,8 +272,8 @@ def test_damage_behind_valid_checksums(codec, stream) -> None:
         assert damaged[:3] != payload[:3] or damaged[-16:] == payload[-16:]
 
 
-def test_other_models_streams(stream) -> None:
-    other = ShapeCodec(_load_helper().make_weights(seed=2))
+def test_other_models_streams(shape_helper, stream) -> None:
+    other = ShapeCodec(shape_helper.make_weights(seed=2))
     with pytest.raises(UnknownModel):
         other.verify(stream)
 

@@ -1,8 +1,5 @@
 """Codes to bytes and back."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,17 +9,12 @@ pytest.importorskip("trimesh")
 
 from latentpress.codecs.bitstream import StreamError
 from latentpress.codecs.packed_words import packed_words, unpacked_words
-from latentpress.codecs.shape import ShapeCodec
 from latentpress.codecs.shape_coder import CodePlan
 
 
 @pytest.fixture(scope="module")
-def coder():
-    path = Path(__file__).with_name("shape_weights.py")
-    spec = importlib.util.spec_from_file_location("shape_weights", path)
-    helper = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helper)
-    return ShapeCodec(helper.make_weights())._coder
+def coder(shape_codec):
+    return shape_codec._coder
 
 
 @given(st.lists(st.sampled_from([0, 1, 0x01000000, 0xFF0000, 0xFFFFFFFF]), max_size=5))

@@ -1,8 +1,5 @@
 """Meshes as polygons through the shape codec, and the choice between the two modes, with a tiny model."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,17 +11,12 @@ from latentpress.codecs import inspect  # noqa: E402
 from latentpress.codecs.bitstream import LimitExceeded, Limits  # noqa: E402
 from latentpress.codecs.polygon_encoding import Judge  # noqa: E402
 from latentpress.codecs.polygon_views import look, pictures, views_around  # noqa: E402
-from latentpress.codecs.shape import ShapeCodec  # noqa: E402
 from latentpress.codecs.shape_source import shape_source  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def codec():
-    path = Path(__file__).with_name("shape_weights.py")
-    spec = importlib.util.spec_from_file_location("shape_weights", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return ShapeCodec(module.make_weights())
+def codec(shape_codec):
+    return shape_codec
 
 
 @pytest.fixture(scope="module")

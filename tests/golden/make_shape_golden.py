@@ -66,7 +66,7 @@ def main() -> None:
     files = {FOLDER / "shape_tiny.safetensors": weights.to_bytes()}
     for name, (kind, options) in CASES.items():
         data = codec.compress(given[kind], **options)
-        header, code = codec._decode(data, DEFAULT_LIMITS)
+        header, code = codec.decode_payload(codec.payload_of(data, DEFAULT_LIMITS))
         parts = [part for part in code if part is not None]
         units = [np.rint(part.numpy().astype(np.float64) * UNIT).astype("<i8") for part in parts]
         files[FOLDER / f"shape_{name}.lpz"] = data

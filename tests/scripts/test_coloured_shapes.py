@@ -1,6 +1,5 @@
 """Coloured meshes: the painted rivals, ratios against source files, and all promises in one script."""
 
-import importlib.util
 import io
 import json
 from pathlib import Path
@@ -35,13 +34,9 @@ def ball():
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    helper = Path(__file__).parents[1] / "codecs" / "shape_weights.py"
-    spec = importlib.util.spec_from_file_location("shape_weights", helper)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def weights(shape_helper, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    path.write_bytes(module.make_weights().to_bytes())
+    path.write_bytes(shape_helper.make_weights().to_bytes())
     return path
 
 

@@ -1,6 +1,5 @@
 """Meshes through the command line."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,10 @@ from latentpress.scripts.cli import main  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(shape_helper, tmp_path_factory) -> Path:
     """A folder with tiny weights and a mesh."""
-    path = Path(__file__).parents[1] / "codecs" / "shape_weights.py"
-    spec = importlib.util.spec_from_file_location("shape_weights", path)
-    helper = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(helper)
     folder = tmp_path_factory.mktemp("shapes")
-    (folder / "tiny.safetensors").write_bytes(helper.make_weights().to_bytes())
+    (folder / "tiny.safetensors").write_bytes(shape_helper.make_weights().to_bytes())
     trimesh.creation.icosphere(2).export(folder / "ball.glb")
     return folder
 

@@ -11,7 +11,7 @@ from latentpress.models.shape.implicit import sample_surface
 from latentpress.models.shape.layers import GRID_HALF_WIDTH
 from latentpress.models.shape.oriented_points import OrientedPoints, distance_to_samples
 from latentpress.train.data.shape_pool import ShapeSamples
-from latentpress.train.data.shapes import SampleCounts, query_points
+from latentpress.train.data.shape_sampling import SampleCounts, query_points
 
 _BATCH = 32
 _CANDIDATES_PER_SAMPLE = 3

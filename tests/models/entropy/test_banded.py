@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from latentpress.models.entropy import fixed_point
 from latentpress.models.entropy.banded import run_banded
 from latentpress.models.entropy.blocks import ContextBlock
-from latentpress.models.entropy.fixed_point import convert, to_fixed_point
+from latentpress.models.entropy.fixed_point import convert, convolutions, to_fixed_point
 from latentpress.models.entropy.sparse import Positions, grown, run_blocks
 
 
@@ -22,7 +21,7 @@ def integer_blocks(seed, depth=2):
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_equal_to_the_layers(monkeypatch, band, scale, depth) -> None:
-    monkeypatch.setattr(fixed_point, "_BAND", band)
+    monkeypatch.setattr(convolutions, "_BAND", band)
     blocks = integer_blocks(1, depth)
     grid = to_fixed_point(torch.randn(1, 9, 11, 6) * scale)
     layers = blocks(grid)

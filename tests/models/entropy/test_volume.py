@@ -16,12 +16,12 @@ from latentpress.models.entropy.latent_model import CodingStep
 from latentpress.models.entropy.volume import (
     ChannelScale,
     VolumeContextModel,
-    VolumeHyperSynthesis,
     neighbourhood,
     volume_scale_from_raw,
     volume_scale_table,
     volume_step_mask,
 )
+from latentpress.models.entropy.volume_hyperprior import VolumeHyperSynthesis
 from latentpress.models.volume import NeighbourConv
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (4, 4, 4), (1, 7, 2)]

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from latentpress.models.entropy import fixed_point
+from latentpress.models.entropy.fixed_point import convolutions
 from latentpress.models.index.banded_blocks import BandedBlock, runs_in_bands
 from latentpress.models.index.decoder import ModulatedBlock
 
 
 @pytest.mark.parametrize("band", [1, 200, 2**17])
 def test_bands_equal_layers(monkeypatch, band) -> None:
-    monkeypatch.setattr(fixed_point, "_BAND", band)
+    monkeypatch.setattr(convolutions, "_BAND", band)
     torch.manual_seed(1)
     block, x, condition = ModulatedBlock(16, 8), torch.randn(2, 7, 5, 16), torch.randn(2, 7, 5, 8)
     torch.nn.init.normal_(block.scale.weight)

@@ -12,7 +12,8 @@ from latentpress.train.data.shape_pool import (
     load_samples,
     save_samples,
 )
-from latentpress.train.data.shapes import SampleCounts, ShapeDataModule, analytic_samples, mesh_samples
+from latentpress.train.data.shape_sampling import SampleCounts, analytic_samples, mesh_samples
+from latentpress.train.data.shapes import ShapeDataModule
 from latentpress.train.data.surface_colour import procedural_colour
 
 COUNTS = SampleCounts(surface=256, queries=256, dense=4096)
