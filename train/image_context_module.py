@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
+from latentpress.models.entropy.latent_model import QuantisedLatent
 from latentpress.models.image.network import ImageNetwork
 from latentpress.train.image_module import ImageTraining, LossTerms, balanced_lambdas
 
@@ -61,29 +62,42 @@ class ImageContextTraining(ImageTraining):
         return self.network.context
 
     def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
-        """The loss of a batch of crops; its squared error is that of the latent, in quantisation steps."""
+        """The loss of a batch of crops; its squared error is that of :meth:`distortion`."""
         if self._frozen is None:
             on_gpu = self.compile_network and image.is_cuda
             self._frozen = torch.compile(self.frozen_part) if on_gpu else self.frozen_part
         y, features = self._frozen(image, quality)
         latent = self.network.context.quantise(features, y, round_with_gradient)
-        deviation = y - latent.mean
-        scale = scale_from_raw(latent.raw_scale)
-        noise = torch.empty_like(y).uniform_(-0.5, 0.5)
-        bits = gaussian_bits(torch.round(deviation).detach(), scale)
-        for_means = gaussian_bits(deviation + noise, scale.detach())
+        bits, for_means = _two_rates(y, latent)
+        pixels = image.shape[1] * image.shape[2]
+        bpp = bits.sum(dim=(1, 2, 3)) / pixels
+        with_means = (bits + for_means - for_means.detach()).sum(dim=(1, 2, 3)) / pixels
+        price, squared_error = self.distortion(image, quality, y, latent)
+        _, balance = balanced_lambdas(quality, self.lambda_min, self.lambda_max)
+        loss = ((with_means + price) * balance).mean()
+        return LossTerms(loss, bpp.mean().detach(), squared_error.mean().detach())
+
+    def distortion(
+        self, image: Tensor, quality: Tensor, y: Tensor, latent: QuantisedLatent
+    ) -> tuple[Tensor, Tensor]:
+        """What the error of decoded latents is worth.
+
+        Args:
+            image: ``(B, S, S, 3)`` uint8.
+            quality: ``(B,)``.
+            y: Latents, ``(B, h, w, M)`` in quantisation steps.
+            latent: What the entropy model made of them.
+
+        Returns:
+            Bits a pixel, ``(B,)``, and the squared error in whatever unit, ``(B,)`` or ``(B, ...)``.
+        """
         error = (latent.y_hat - y).square()
         cost = ERROR_WORTH * error
         if latent.coded is not None:
-            bits, for_means = bits * latent.coded, for_means * latent.coded.detach()
+            deviation = y - latent.mean
             lost = deviation.square() - (deviation - torch.round(deviation)).square()
             cost = cost + (SKIPPED_WORTH - ERROR_WORTH) * lost.detach() * (1 - latent.coded)
-        pixels = image.shape[1] * image.shape[2]
-        bpp = bits.sum(dim=(1, 2, 3)) / pixels
-        price = (bits + for_means - for_means.detach() + cost).sum(dim=(1, 2, 3)) / pixels
-        _, balance = balanced_lambdas(quality, self.lambda_min, self.lambda_max)
-        loss = (price * balance).mean()
-        return LossTerms(loss, bpp.mean().detach(), error.mean().detach())
+        return cost.sum(dim=(1, 2, 3)) / (image.shape[1] * image.shape[2]), error
 
     @torch.no_grad()
     def frozen_part(self, image: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,3 +115,15 @@ class ImageContextTraining(ImageTraining):
         z = torch.round(network.hyper_analysis(y, quality))
         height, width = y.shape[1:3]
         return y, network.hyper_synthesis(z, quality)[:, :height, :width]
+
+
+def _two_rates(y: Tensor, latent: QuantisedLatent) -> tuple[Tensor, Tensor]:
+    """Bits of every element, rounded for scales and with noise for means; zero where nothing is coded."""
+    deviation = y - latent.mean
+    scale = scale_from_raw(latent.raw_scale)
+    noise = torch.empty_like(y).uniform_(-0.5, 0.5)
+    bits = gaussian_bits(torch.round(deviation).detach(), scale)
+    for_means = gaussian_bits(deviation + noise, scale.detach())
+    if latent.coded is None:
+        return bits, for_means
+    return bits * latent.coded, for_means * latent.coded.detach()
