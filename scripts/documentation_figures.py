@@ -255,13 +255,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _difference(percent: float) -> str:
-    """How many more or fewer bits.
+    """How many more or fewer bits; in tenths where a whole percent says too little.
 
     Example:
-        >>> _difference(2.9), _difference(-66.2)
-        ('3 % more', '66 % fewer')
+        >>> _difference(2.9), _difference(-66.2), _difference(0.42)
+        ('3 % more', '66 % fewer', '0.4 % more')
     """
-    return f"{abs(percent):.0f} % {'more' if percent > 0 else 'fewer'}"
+    digits = 1 if abs(percent) < 0.95 else 0
+    return f"{abs(percent):.{digits}f} % {'more' if percent > 0 else 'fewer'}"
 
 
 def _strip(panels: Sequence[tuple[str, str, torch.Tensor]]) -> Image:
