@@ -9,6 +9,7 @@ by how much frequencies that a grid of cells has stand out from others.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -134,7 +135,8 @@ def table(rows: Sequence[tuple[float, Row]]) -> str:
                 float(torch.cat([getattr(row, name) for row in chosen]).mean().exp())
                 for name in ("coarse", "medium")
             ]
-            lines.append([f"{rate:g}", kind, *(f"{x:.3f}" for x in means), *(f"{x:.2f}" for x in stand_out)])
+            shown = ["-" if math.isnan(x) else f"{x:.3f}" for x in means]
+            lines.append([f"{rate:g}", kind, *shown, *(f"{x:.2f}" for x in stand_out)])
     return format_table(("rate", "picture", "PSNR", "distortion", "coarse", "medium"), lines, left=(1,))
 
 
