@@ -47,8 +47,9 @@ from latentpress.codecs.picture_output import (
     remaining_picture_sections,
 )
 from latentpress.codecs.symbol_channel import Sender
-from latentpress.codecs.weights import ADDITION, WeightFile
+from latentpress.codecs.weights import ADDITION, APPEARANCE, WeightFile
 from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.index.cell_lattice import CellLattice, LatticeDirections
 from latentpress.models.index.cell_texture import CellTexture
 from latentpress.models.index.granularity import GrainMap
 from latentpress.models.index.model import IndexModel, build_index_model
@@ -56,6 +57,9 @@ from latentpress.models.index.prior import GrainIndexes
 
 TEXTURE_PATTERN = "texture.pattern"
 """Name of the pattern among the additions of weights."""
+
+LATTICE_NAMES = ("lattice.coarse", "lattice.medium")
+"""Names of the lattice's directions among the appearance of weights."""
 
 
 class IndexBits(NamedTuple):
@@ -112,6 +116,7 @@ class IndexCodec(Codec):
         self.residual_book = ResidualBook.of(weights, self.device)
         pattern = weights.added().get(TEXTURE_PATTERN)
         self.texture = None if pattern is None else CellTexture(torch.from_numpy(np.array(pattern)))
+        self.lattice = _lattice_of(weights)
         self.streams = IndexStreams(
             self.coder, self.model.books.books, tables, self.residual_book, self.device
         )
@@ -308,8 +313,10 @@ class IndexCodec(Codec):
         return self.streams.receive_packets(bodies, strict=False)
 
     def finished(self, image: Tensor, grains: GrainMap) -> Tensor:
-        """What the decoder's output ``(B, 16h, 16w, 3)`` becomes: the same, or with other texture."""
-        return image if self.texture is None else self.texture(image, grains)
+        """What the decoder's output ``(B, 16h, 16w, 3)`` becomes: other texture, and no lattice."""
+        for finish in (self.texture, self.lattice):
+            image = image if finish is None else finish(image, grains)
+        return image
 
     @torch.inference_mode()
     def _synthesise(self, found: ReceivedIndexes, incomplete: bool) -> Tensor:
@@ -340,9 +347,21 @@ class IndexCodec(Codec):
 
 def _loaded_model(weights: WeightFile) -> IndexModel:
     """Builds and fills a model from a weight file; its prior becomes an integer network."""
-    tensors = {k: v for k, v in weights.tensors.items() if not k.startswith((ADDITION, "tables."))}
+    left_out = (ADDITION, APPEARANCE, "tables.")
+    tensors = {k: v for k, v in weights.tensors.items() if not k.startswith(left_out)}
     model = build_network(lambda: build_index_model(**weights.config), weights.config, tensors)
     converted: Any = convert(model.prior)
     model.prior = converted
     fill_network(model, tensors)
     return model
+
+
+def _lattice_of(weights: WeightFile) -> CellLattice | None:
+    """What takes the lattice out of pictures; None if the weights say nothing of one."""
+    held = weights.appearance()
+    found = [torch.from_numpy(np.array(held[name])) for name in LATTICE_NAMES if name in held]
+    if not found:
+        return None
+    if len(found) < len(LATTICE_NAMES):
+        raise ValueError(f"weights with one of {' and '.join(LATTICE_NAMES)} must have the other")
+    return CellLattice(LatticeDirections(*found))

@@ -23,6 +23,9 @@ FORMAT = "latentpress-weights-1"
 ADDITION = "addition."
 """Begins the names of arrays that weights got later, and that streams made before do without."""
 
+APPEARANCE = "appearance."
+"""Begins the names of arrays that change how decoded pictures look and nothing that is in a stream."""
+
 SHARED = "shared"
 """Entry of a weight file that has some of its arrays in another, see `latentpress.codecs.shared_weights`."""
 
@@ -44,19 +47,27 @@ class WeightFile:
     tensors: Mapping[str, NDArray[Any]]
 
     def fingerprint(self) -> bytes:
-        """First 8 bytes of the SHA-256 over format, family, configuration and every array but additions.
+        """First 8 bytes of the SHA-256 over format, family, configuration and all arrays of the model.
 
-        So it stays what it was when weights get an addition, and with it all streams that need none.
+        Additions and appearance are left out. So it stays what it was when weights get some, and with it all
+        streams that need none.
         """
-        return self._digest(name for name in self.tensors if not name.startswith(ADDITION))
+        return self._digest(name for name in self.tensors if not name.startswith((ADDITION, APPEARANCE)))
 
     def extended_fingerprint(self) -> bytes:
-        """The same with additions, for streams that need them; equal if there are none."""
-        return self._digest(self.tensors)
+        """The same with additions, for streams that need them; equal if there are none.
+
+        No stream needs the appearance, so that is in neither.
+        """
+        return self._digest(name for name in self.tensors if not name.startswith(APPEARANCE))
 
     def added(self) -> dict[str, NDArray[Any]]:
         """The additions, by their names without the prefix."""
         return {k.removeprefix(ADDITION): v for k, v in self.tensors.items() if k.startswith(ADDITION)}
+
+    def appearance(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the appearance, by their names without the prefix."""
+        return {k.removeprefix(APPEARANCE): v for k, v in self.tensors.items() if k.startswith(APPEARANCE)}
 
     def _digest(self, names: Iterable[str]) -> bytes:
         import numpy as np

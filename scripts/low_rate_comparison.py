@@ -2,6 +2,9 @@
 
 ``python -m latentpress.scripts.low_rate_comparison --data FOLDER --out FOLDER`` writes the measures of every
 picture as JSON, prints their means, and draws a sheet for each picture that is named with ``--sheets``.
+
+With much effort, encoding takes hours on a processor. ``--write-streams FOLDER --device cuda`` in the place
+of ``--out`` only encodes, and ``--streams FOLDER`` measures what is there, on another machine.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from latentpress.scripts.failures import exit_code, report
 from latentpress.scripts.peers import PEERS, Peer, around
 from latentpress.scripts.pictures import picture_bytes, read_flat_picture, to_image
 from latentpress.scripts.rate_distortion import find_pictures
+from latentpress.scripts.stored_streams import read_stream, write_stream
 from latentpress.scripts.text_table import format_table
 from latentpress.train.metrics.perceptual import Measure, measures
 
@@ -88,14 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--codec", default="index", help="weights, by name or path (default: index)")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where results go")
+    parser.add_argument("--out", metavar="FOLDER", help="where results go")
+    streams = parser.add_mutually_exclusive_group()
+    streams.add_argument("--streams", metavar="FOLDER", help="take our streams from there")
+    streams.add_argument("--write-streams", metavar="FOLDER", help="only write our streams there")
+    parser.add_argument("--device", default="cpu", help="where the networks run (default: cpu)")
     parser.add_argument("--rates", default=",".join(map(str, RATES)), metavar="R,R,...", help="bits a pixel")
     parser.add_argument("--effort", type=effort, default=0, metavar="N", help="0 to 10 (default: 0)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     parser.add_argument("--sheets", default="", metavar="NAME,...", help="pictures to draw, without suffix")
     args = parser.parse_args(argv)
+    if bool(args.out) == bool(args.write_streams):
+        parser.error("give one of --out and --write-streams")
     try:
-        _compare(args)
+        (_write_streams if args.write_streams else _compare)(args)
     except Exception as error:
         code = exit_code(error)
         if code is None:
@@ -105,30 +115,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _rates(args: argparse.Namespace) -> tuple[float, ...]:
+    return tuple(float(rate) for rate in args.rates.split(","))
+
+
+def _pictures(args: argparse.Namespace) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and pixels ``(3, H, W)`` of the pictures."""
+    for path in find_pictures(args.data, args.limit):
+        yield path.stem, read_flat_picture(path.read_bytes()).pixels.expand(3, -1, -1).contiguous()
+
+
+def _write_streams(args: argparse.Namespace) -> None:
+    """Only encodes."""
+    codec = latentpress.load(args.codec, args.device)
+    for name, pixels in _pictures(args):
+        for rate in _rates(args):
+            write_stream(_encoded(codec, args, pixels, rate), args.write_streams, name, rate)
+        print(f"{name}: written", flush=True)
+
+
+def _encoded(codec: latentpress.Codec, args: argparse.Namespace, pixels: torch.Tensor, rate: float) -> bytes:
+    return codec.compress(pixels, target_bpp=rate, **effort_option(args.effort))
+
+
+def _stream(
+    codec: latentpress.Codec, args: argparse.Namespace, name: str, pixels: torch.Tensor, rate: float
+) -> bytes:
+    """Our stream of a picture, made now or before."""
+    if not args.streams:
+        return _encoded(codec, args, pixels, rate)
+    return read_stream(args.streams, name, rate, (pixels.shape[1], pixels.shape[2]), codec)
+
+
 def _compare(args: argparse.Namespace) -> None:
-    codec = latentpress.load(args.codec)
-    rates = tuple(float(rate) for rate in args.rates.split(","))
+    codec = latentpress.load(args.codec, args.device)
+    rates = _rates(args)
     found, skipped = measures()
     rivals, absent = available_rivals()
-    for name, reason in {**skipped, **absent}.items():
-        print(f"skipped: {name}, {reason}")
+    for missing, reason in {**skipped, **absent}.items():
+        print(f"skipped: {missing}, {reason}")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    for path in find_pictures(args.data, args.limit):
-        pixels = read_flat_picture(path.read_bytes()).pixels
-        pixels = pixels.expand(3, -1, -1).contiguous()
+    for name, pixels in _pictures(args):
         panels: list[list[Panel]] = []
         for rate in rates:
-            data = codec.compress(pixels, target_bpp=rate, **effort_option(args.effort))
-            line = list(_at_rate(codec, data, rivals, found, path.stem, pixels, rate))
+            data = _stream(codec, args, name, pixels, rate)
+            line = list(_at_rate(codec, data, rivals, found, name, pixels, rate))
             rows += [row for row, _ in line]
             panels.append([_panel(row, decoded) for row, decoded in line])
-        if path.stem in args.sheets.split(","):
-            _sheet(path.stem, pixels, panels, codec.fingerprint.hex()).save(
-                out / f"index_{path.stem}.png", optimize=True
+        if name in args.sheets.split(","):
+            _sheet(name, pixels, panels, codec.fingerprint.hex()).save(
+                out / f"index_{name}.png", optimize=True
             )
-        print(f"{path.stem}: {len(rows)} files so far", flush=True)
+        print(f"{name}: {len(rows)} files so far", flush=True)
     print(means_table(rows, tuple(found)))
     print(f"\n{pairs_table(rows)}")
     content = {
@@ -136,7 +176,7 @@ def _compare(args: argparse.Namespace) -> None:
         "fingerprint": codec.fingerprint.hex(),
         "data": Path(args.data).name,
         "rates": rates,
-        "effort": args.effort,
+        "effort": None if args.streams else args.effort,
         "skipped": {**skipped, **absent},
         "rows": [row._asdict() for row in rows],
     }
@@ -153,7 +193,7 @@ def _at_rate(
     rate: float,
 ) -> Iterator[tuple[Row, torch.Tensor]]:
     """Our file at a rate, then the best of every rival that is no larger."""
-    yield _row(name, rate, "index", data, codec.decompress(data), pixels, found)
+    yield _row(name, rate, "index", data, codec.decompress(data).cpu(), pixels, found)
     for rival in rivals:
         encoded = cache(partial(rival.encode, pixels))
         setting = around(partial(_size, encoded), 0, rival.highest, len(data))[0]

@@ -57,7 +57,7 @@ def common_pattern(model: IndexModel, pictures: Iterable[Tensor]) -> CellPattern
     Raises:
         ValueError: No picture is as large as a cell.
     """
-    smooth = _smooth_cells()
+    smooth = smooth_cells(CELL)
     decoded, true = torch.zeros(2, CELL_VALUES, CELL_VALUES, dtype=torch.float64).unbind()
     count = 0
     book = torch.tensor([model.books.full])
@@ -71,7 +71,7 @@ def common_pattern(model: IndexModel, pictures: Iterable[Tensor]) -> CellPattern
             (decoded, model.synthesise(model.analyse(image, book), coarse, book)),
             (true, image),
         ):
-            cells = _cells(of)
+            cells = cells_of(of, CELL)[0].flatten(0, 1)
             rough = (cells - (cells @ smooth.T) @ smooth).double()
             total += rough.T @ rough
         count += height * width // CELL**2
@@ -89,16 +89,26 @@ def with_pattern(weights: WeightFile, pattern: Tensor) -> WeightFile:
     return dataclasses.replace(weights, tensors={**weights.tensors, **added})
 
 
-def _cells(image: Tensor) -> Tensor:
-    """Cells ``(n, 768)`` of a picture ``(1, 16h, 16w, 3)``."""
-    _, height, width, _ = image.shape
-    cells = image[0].view(height // CELL, CELL, width // CELL, CELL, 3)
-    return cells.permute(0, 2, 1, 3, 4).reshape(-1, CELL_VALUES)
+def cells_of(image: Tensor, side: int) -> Tensor:
+    """Cells ``(B, H / side, W / side, side * side * 3)`` of pictures ``(B, H, W, 3)``.
+
+    Example:
+        >>> cells_of(torch.rand(1, 32, 48, 3), 16).shape
+        torch.Size([1, 2, 3, 768])
+    """
+    b, height, width, _ = image.shape
+    cells = image.reshape(b, height // side, side, width // side, side, 3)
+    return cells.permute(0, 1, 3, 2, 4, 5).flatten(3)
 
 
-def _smooth_cells() -> Tensor:
-    """Orthonormal cells ``(18, 768)`` that vary slowly: products of cosines of low order, in each colour."""
-    place = (torch.arange(CELL) + 0.5) / CELL * torch.pi
+def smooth_cells(side: int) -> Tensor:
+    """Orthonormal cells ``(18, side * side * 3)`` that vary slowly: low cosines' products, in each colour.
+
+    Example:
+        >>> smooth_cells(8).shape
+        torch.Size([18, 192])
+    """
+    place = (torch.arange(side) + 0.5) / side * torch.pi
     waves = torch.stack([torch.cos(order * place) for order in range(_SMOOTH_ORDER + 1)])
     waves = waves / waves.norm(dim=1, keepdim=True)
     found = []

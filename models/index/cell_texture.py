@@ -71,6 +71,21 @@ def texture_noise(rows: int, columns: int, device: torch.device | str) -> Tensor
     return total[0, 0] / sum(weight**2 for _, weight, _ in _OCTAVES) ** 0.5
 
 
+def noise_of_cells(length: Tensor) -> Tensor:
+    """Grey noise of as much energy as vectors of cells have, ``(B, 16h, 16w, 1)``.
+
+    Args:
+        length: ``(B, h, w)``, of each cell's vector; between the middles of cells it is interpolated.
+
+    Example:
+        >>> noise_of_cells(torch.zeros(1, 2, 3)).shape
+        torch.Size([1, 32, 48, 1])
+    """
+    strength = F.interpolate(length[:, None], scale_factor=CELL, mode="bilinear", align_corners=False)[:, 0]
+    _, rows, columns = strength.shape
+    return (strength * texture_noise(rows, columns, length.device) / CELL_VALUES**0.5)[..., None]
+
+
 class CellTexture:
     """Takes a pattern out of coarse cells and puts noise in its place.
 
@@ -108,8 +123,4 @@ class CellTexture:
         pattern = self.pattern.view(CELL, CELL, 3).to(image.device)
         share = torch.einsum("bhiwjc,ijc->bhw", cells, pattern) * coarse
         plain = cells - torch.einsum("bhw,ijc->bhiwjc", share, pattern)
-        strength = F.interpolate(
-            share.abs()[:, None], scale_factor=CELL, mode="bilinear", align_corners=False
-        )[:, 0]
-        noise = strength * texture_noise(height, width, image.device) / CELL_VALUES**0.5
-        return plain.reshape(image.shape) + noise[..., None]
+        return plain.reshape(image.shape) + noise_of_cells(share.abs())

@@ -1,5 +1,8 @@
-"""An encoder that measures what finer indices do, and weights that have a pattern to take away."""
+"""An encoder that measures what finer indices do, and weights with a pattern and a lattice to take away."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,9 +12,11 @@ from latentpress.codecs import index_refinement
 from latentpress.codecs.bitstream import DEFAULT_LIMITS
 from latentpress.codecs.index import TEXTURE_PATTERN, IndexCodec
 from latentpress.codecs.index_refinement import MARGIN, TILE, IndexRefinement, areas_of
-from latentpress.codecs.weights import ADDITION
-from latentpress.models.index.granularity import CELL, uniform_maps
+from latentpress.codecs.weights import ADDITION, APPEARANCE
+from latentpress.models.index.granularity import CELL, QUARTER, uniform_maps
 from latentpress.models.wasserstein import wasserstein_distortion
+from latentpress.scripts.index_lattice import prominences
+from latentpress.train.index_lattice import lattice_directions, with_lattice
 from latentpress.train.index_texture import common_pattern, with_pattern
 
 
@@ -156,3 +161,50 @@ def test_a_pattern_is_an_addition(tiny_index_weights, tiny_index_codec, picture)
         data = codec.compress(x, quality=quality)
         assert data == tiny_index_codec.compress(x, quality=quality)
         assert torch.equal(codec.decompress(data), tiny_index_codec.decompress(data)) == same
+
+
+def test_a_lattice_is_part_of_the_appearance(tiny_residual_weights, picture) -> None:
+    """Streams and both fingerprints stay, medium quarters change and fine ones do not."""
+    plain = IndexCodec(tiny_residual_weights)
+    found = lattice_directions(plain, [picture(128, 160).permute(1, 2, 0) for _ in range(3)])
+    weights = with_lattice(tiny_residual_weights, found)
+    codec = IndexCodec(weights)
+    assert codec.lattice is not None
+    assert codec.fingerprint == plain.fingerprint
+    assert codec.extended_fingerprint == plain.extended_fingerprint
+    x = picture(64, 64)
+    for options, same in (
+        ({"quality": 14}, False),
+        ({"granularity": (0.0, 1.0, 0.0)}, False),
+        ({"quality": 90}, True),
+        ({"quality": 100}, True),
+    ):
+        data = codec.compress(x, **options)
+        assert data == plain.compress(x, **options)
+        assert torch.equal(codec.decompress(data), plain.decompress(data)) == same
+    assert with_lattice(weights, None).tensors.keys() == tiny_residual_weights.tensors.keys()
+
+
+def test_half_a_lattice_is_refused(tiny_index_weights) -> None:
+    tensors = {**tiny_index_weights.tensors, f"{APPEARANCE}lattice.medium": np.zeros((0, 192), np.float16)}
+    with pytest.raises(ValueError, match=r"lattice\.coarse"):
+        IndexCodec(dataclasses.replace(tiny_index_weights, tensors=tensors))
+
+
+def test_shipped_weights_have_a_fainter_lattice() -> None:
+    """Less than half of the prominence that it has without the directions."""
+    from skimage import data
+
+    from latentpress import load
+
+    codec = load("index")
+    image = torch.from_numpy(data.astronaut()[:256, 128:384].copy()).permute(2, 0, 1)
+    stream = codec.compress(image, granularity=(0.0, 1.0, 0.0))
+    everywhere = torch.ones(32, 32).bool()
+
+    def prominence(picture: torch.Tensor) -> float:
+        return float(prominences(picture.float(), everywhere, QUARTER).mean().exp())
+
+    after = prominence(codec.decompress(stream))
+    codec.lattice = None
+    assert after < 0.5 * prominence(codec.decompress(stream))

@@ -9,7 +9,14 @@ from safetensors.numpy import save
 
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.registry import load
-from latentpress.codecs.weights import ADDITION, FORMAT, WeightFile, read_weight_file, shipped_weights
+from latentpress.codecs.weights import (
+    ADDITION,
+    APPEARANCE,
+    FORMAT,
+    WeightFile,
+    read_weight_file,
+    shipped_weights,
+)
 
 
 @pytest.fixture
@@ -99,6 +106,17 @@ def test_additions_leave_the_fingerprint_and_have_one_of_their_own(small):
     more = {f"{ADDITION}patches": np.array([0, 7, 2], np.int8)}
     other = WeightFile(small.family, small.config, {**small.tensors, **more})
     assert other.extended_fingerprint() != extended.extended_fingerprint()
+
+
+def test_the_appearance_leaves_both_fingerprints(small):
+    extended = {**small.tensors, f"{ADDITION}patches": np.arange(3, dtype=np.int8)}
+    before = WeightFile(small.family, small.config, extended)
+    after = WeightFile(small.family, small.config, {**extended, f"{APPEARANCE}lattice": np.zeros(5)})
+    assert after.fingerprint() == before.fingerprint()
+    assert after.extended_fingerprint() == before.extended_fingerprint()
+    assert after.appearance()["lattice"].shape == (5,)
+    assert before.appearance() == {}
+    assert after.added().keys() == before.added().keys()
 
 
 def test_codec_survives_the_file(tiny_weights, tiny_codec, picture, tmp_path):

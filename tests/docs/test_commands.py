@@ -64,6 +64,7 @@ PLACEHOLDERS = {
     "DIR": "out",
     "FILE": "runs/image/checkpoints/last.ckpt",
     "TARGET": "container",
+    "STREAMS": "streams",
     **{f"FIELD{ratio}.ckpt": f"runs/field-{ratio}/checkpoints/last.ckpt" for ratio in (8, 64, 512)},
     "CRITIC.ckpt": "runs/field-critic/checkpoints/last.ckpt",
     # The page says "likewise" of the other two.
@@ -95,6 +96,8 @@ SMALLER = {
     "train.export_index": "--most 2",
     "train.index_residual": "--codes 8 --most 2",
     "train.index_texture": "--most 2",
+    "train.index_lattice": "--most 2",
+    "scripts.index_lattice": "--rates 0.2 --limit 1",
 }
 
 # What Lightning and jsonargparse say about themselves, and what is a matter of taste in a test.

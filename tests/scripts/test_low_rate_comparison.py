@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from PIL import Image
 
@@ -59,3 +60,25 @@ def test_means_and_pairs() -> None:
     table = means_table(rows, ("wasserstein",))
     assert "index" in table
     assert "4.3333" in table
+
+
+def test_streams_are_made_first_and_measured_later(small_index_weights, tmp_path, capsys) -> None:
+    folder, streams, out = (tmp_path / name for name in ("pictures", "streams", "out"))
+    folder.mkdir()
+    Image.radial_gradient("L").resize((208, 192)).convert("RGB").save(folder / "disc.png")
+    arguments = ["--codec", str(small_index_weights), "--data", str(folder), "--rates", "0.1"]
+    assert main([*arguments, "--write-streams", str(streams)]) == 0
+    data = (streams / "disc-0.1.lpz").read_bytes()
+    assert [path.name for path in streams.iterdir()] == ["disc-0.1.lpz"]
+    assert main([*arguments, "--streams", str(streams), "--out", str(out)]) == 0
+    content = json.loads((out / "index_low_rates.json").read_text())
+    assert next(row for row in content["rows"] if row["codec"] == "index")["bytes"] == len(data)
+    assert content["effort"] is None
+    assert main([*arguments[:-1], "0.2", "--streams", str(streams), "--out", str(out)]) != 0
+    assert "no stream" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", [[], ["--out", "a", "--write-streams", "b"]])
+def test_either_results_or_streams(tmp_path, asked) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), *asked])
