@@ -26,7 +26,7 @@ from PIL import Image
 import latentpress
 from latentpress.scripts.codec_access import effort, effort_option
 from latentpress.scripts.comparison_sheet import Box, Panel, centred, comparison_sheet
-from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.failures import run_reported
 from latentpress.scripts.peers import PEERS, Peer, around
 from latentpress.scripts.pictures import picture_bytes, read_flat_picture, to_image
 from latentpress.scripts.rate_distortion import find_pictures
@@ -104,15 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if bool(args.out) == bool(args.write_streams):
         parser.error("give one of --out and --write-streams")
-    try:
-        (_write_streams if args.write_streams else _compare)(args)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        report(error)
-        return code
-    return 0
+    return run_reported(lambda: (_write_streams if args.write_streams else _compare)(args))
 
 
 def _rates(args: argparse.Namespace) -> tuple[float, ...]:

@@ -5,8 +5,8 @@
     crops -> analysis, hyperprior (frozen) -> y, features -> entropy model -> rate of y
                                                                 '-> y_hat -> synthesis (frozen) -> error
 
-The second stage after :mod:`latentpress.train.image_context_module`, which knows the error of the latent only.
-A synthesis that was trained on another entropy model has learnt to undo what that one's rounding does to
+The second stage after :mod:`latentpress.train.image_context_module`, which knows the latent's error only. A
+synthesis that was trained on another entropy model has learnt to undo what that one's rounding does to
 latents: a residual prediction that brings latents closer to what they were can take pictures further away.
 """
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +15,7 @@ from latentpress.train.metrics.anchors import kodak_anchors
 from latentpress.train.metrics.bd_rate import bd_rate
 from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.recorded_training import RecordedTraining
+from latentpress.train.validation_log import append_records
 from latentpress.train.warm_start import warm_start
 
 
@@ -175,10 +174,6 @@ class ImageTraining(RecordedTraining):
         total = self.trainer.strategy.reduce(total, reduce_op="sum")
         count = self.trainer.strategy.reduce(count, reduce_op="sum")
         bpp, psnr = (total / count).T.tolist()
-        # Asking for log_dir makes the devices talk to each other, so all of them must.
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        if not self.trainer.is_global_zero:
-            return
         record: dict[str, Any] = {"step": self.global_step, "qualities": self.val_qualities}
         record.update(bpp=[round(v, 5) for v in bpp], psnr=[round(v, 4) for v in psnr])
         anchor = kodak_anchors()["vtm"]
@@ -187,8 +182,4 @@ class ImageTraining(RecordedTraining):
         except ValueError as error:  # an untrained network has no monotone curve
             record["bd_rate_vtm"] = None
             record["bd_rate_note"] = str(error)
-        line = json.dumps(record)
-        print(line, flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "rd_points.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_records(self.trainer, "rd_points.jsonl", [record])
