@@ -1,0 +1,52 @@
+"""Training of a whole image codec whose entropy model takes too long to compile.
+
+::
+
+    crops -> [analysis] -> y -> [hyper analysis] -> z -> [hyper synthesis] -> features -v
+                            '----------------------------------------------> entropy model -> rate
+                                                                                 '-> [synthesis] -> error
+
+Parts in brackets are compiled, each by itself; the slice-wise entropy model runs as it is. All of it is
+recorded as one CUDA graph, so what is not compiled costs memory traffic and no launches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentpress.models.image.network import ImageNetwork
+from latentpress.train.image_module import ImageTraining, LossTerms
+
+_COMPILED_PARTS = ("analysis", "hyper_analysis", "hyper_synthesis", "synthesis")
+
+
+class ImagePartwiseTraining(ImageTraining):
+    """Trains all of an :class:`ImageNetwork`; on a GPU, its parts but the entropy model are compiled.
+
+    Args:
+        network: The network to train.
+        **options: As for :class:`~latentpress.train.image_module.ImageTraining`.
+    """
+
+    # Compiling a slice-wise entropy model with its gradients takes minutes.
+    compile_loss = False
+
+    def __init__(self, network: ImageNetwork, **options: Any) -> None:
+        super().__init__(network, **options)
+        self._compiled = False
+
+    def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
+        """The loss of a batch of crops."""
+        if image.is_cuda and self.compile_network and not self._compiled:
+            for name in _COMPILED_PARTS:
+                getattr(self.network, name).compile()
+            self._compiled = True
+        return super().loss_of_batch(image, quality)
+
+    def validation_step(self, image: Tensor, batch_index: int) -> None:
+        """As ever, without what is compiled, which knows one size of crops and would learn every other."""
+        with torch.compiler.set_stance("force_eager"):
+            super().validation_step(image, batch_index)
