@@ -11,9 +11,9 @@ Fields with open ends have gains of their own: they are coded worse, and their e
 a window, belong to the middle alone.
 
 Boxes of turbulence are simulated, with other seeds than any validation. That takes half an hour on one core;
-``--cache FILE`` keeps them for the next time. The rest takes about ten minutes. Gains are additions to the
-weights: fingerprint and streams stay as they are. They have to be measured again when the realistic decoders
-change.
+``--cache FILE`` keeps them for the next time. The rest takes about a quarter of an hour. Gains are additions
+to the weights: fingerprint and streams stay as they are. They have to be measured again when the realistic
+decoders change.
 """
 
 from __future__ import annotations
@@ -201,12 +201,9 @@ def _open_pieces(box: Tensor) -> list[Tensor]:
     if size < _FULL_SIZE:
         return [box]
     quarter, half = size // 4, size // 2
-    return [
-        box,
-        box.roll((half, half, half), (1, 2, 3)),
-        box[:, :-quarter, :-quarter, :-quarter],
-        box[:, quarter:, quarter:, quarter:],
-    ]
+    shifts = ((0, 0, 0), (half, 0, 0), (0, 0, half), (0, half, half), (half, half, half))
+    corners = [box[:, :-quarter, :-quarter, :-quarter], box[:, quarter:, quarter:, quarter:]]
+    return [box.roll(shift, (1, 2, 3)) for shift in shifts] + corners
 
 
 def _measured(
