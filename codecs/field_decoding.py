@@ -110,7 +110,7 @@ def _sharpened(
     if not header.has_network or decoder == "faithful" or not bool(np.isfinite(values).all()):
         return values
     model = codec.model(header.ratio)
-    if model.gain is None:
+    if model.gain_of(header.periodic) is None:
         return values
     for group in range(header.shape[0] // GROUP):
         part = slice(group * GROUP, (group + 1) * GROUP)

@@ -31,6 +31,9 @@ Decoder = Literal["faithful", "realistic"]
 GAIN_ARRAYS = ("realistic.gain.rows", "realistic.gain.spread")
 """Additions to the arrays of a ratio that make a :class:`SpectralGain`."""
 
+OPEN_GAIN_ARRAYS = ("realistic.open_gain.rows", "realistic.open_gain.spread")
+"""The same, of fields with an open axis; without them, :data:`GAIN_ARRAYS` are for those as well."""
+
 
 class RatioModel(NamedTuple):
     """The networks of one ratio.
@@ -47,6 +50,7 @@ class RatioModel(NamedTuple):
         device: Where the networks run.
         gain: Of small scales, for whole fields of the realistic decoder, see :meth:`sharpened`; None if the
             weights have none.
+        open_gain: The same for fields with an open axis; None if the weights have none of their own.
     """
 
     network: FieldNetwork
@@ -54,6 +58,7 @@ class RatioModel(NamedTuple):
     realistic: Enhancer | None
     device: torch.device
     gain: SpectralGain | None = None
+    open_gain: SpectralGain | None = None
 
     @property
     def analysis_halo(self) -> int:
@@ -160,11 +165,16 @@ class RatioModel(NamedTuple):
         Returns:
             Same shape; the same values if the weights have no gain.
         """
-        if self.gain is None:
+        gain = self.gain_of(periodic)
+        if gain is None:
             return values
         with full_precision(self.device):
             # In the layout that transforms of a field on its own would see.
-            return self.gain(values.contiguous(), tenths / 10, periodic)
+            return gain(values.contiguous(), tenths / 10, periodic)
+
+    def gain_of(self, periodic: Axes) -> SpectralGain | None:
+        """The gain of fields that are periodic along these axes; None if the weights have none."""
+        return self.gain if all(periodic) or self.open_gain is None else self.open_gain
 
     def operands(self, tenths: int, periodic: Axes) -> tuple[Tensor, Tensor]:
         """Quality ``(1,)`` and periodic axes ``(1, 3)`` as networks take them."""
@@ -285,7 +295,12 @@ def load_ratio(
         latent_channels=network.latent_channels,
         hyper_channels=hyper_channels,
     )
-    gain: SpectralGain | None = None
-    if added and set(GAIN_ARRAYS) <= set(added):
-        gain = SpectralGain(*(torch.from_numpy(np.array(added[name])) for name in GAIN_ARRAYS))
-    return RatioModel(network, coder, realistic, device, gain)
+    gains = (_gain(added or {}, names) for names in (GAIN_ARRAYS, OPEN_GAIN_ARRAYS))
+    return RatioModel(network, coder, realistic, device, *gains)
+
+
+def _gain(added: Mapping[str, Any], names: tuple[str, str]) -> SpectralGain | None:
+    """The gain of two additions; None if they are not there."""
+    if not set(names) <= set(added):
+        return None
+    return SpectralGain(*(torch.from_numpy(np.array(added[name])) for name in names))

@@ -2,15 +2,18 @@
 
 ::
 
-    boxes and corners of them -> coded at ratios of 64 and 512, at five qualities -> realistic decoder
+    boxes, or open pieces of them -> coded at ratios of 64 and 512, at five qualities -> realistic decoder
       -> no divergence -> energies by wave number -> sqrt(true / decoded)
       -> its logarithm, linear in what tells flows apart
-      -> addition.ratioN.realistic.gain.rows, .spread
+      -> addition.ratioN.realistic.gain.rows, .spread, of open pieces .open_gain.rows, .spread
+
+Fields with open ends have gains of their own: they are coded worse, and their energies, which are those under
+a window, belong to the middle alone.
 
 Boxes of turbulence are simulated, with other seeds than any validation. That takes half an hour on one core;
-``--cache FILE`` keeps them for the next time. The rest takes a few minutes. Gains are additions to the
-weights: fingerprint and streams stay as they are. They have to be measured again when the realistic decoders
-change.
+``--cache FILE`` keeps them for the next time. The rest takes about a quarter of an hour. Gains are additions
+to the weights: fingerprint and streams stay as they are. They have to be measured again when the realistic
+decoders change.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentpress.codecs.field import FieldCodec
-from latentpress.codecs.field_networks import GAIN_ARRAYS
+from latentpress.codecs.field_networks import GAIN_ARRAYS, OPEN_GAIN_ARRAYS
 from latentpress.codecs.weights import ADDITION, WeightFile, read_weight_file
 from latentpress.models.field.projection import solenoidal
 from latentpress.models.field.spectral_gain import BANDS, LARGEST, LEAST_SIDE, SEEN, band_densities
@@ -43,6 +46,7 @@ QUALITIES = (0.0, 25.0, 50.0, 75.0, 100.0)
 
 _FULL_SIZE = 128
 _PERIODIC = (True, True, True)
+_OPEN = (False, False, False)
 
 _LARGE_SCALES = 4
 """So many of the first bands keep their energy: they hold the flow's, and no codec loses it."""
@@ -59,7 +63,19 @@ _UNITY = 0.85
 _LEAST_RATIO = 64
 """Below, shells 24 to 40 have 0.99 of their energy at a byte ratio of 64: a gain would only cost error."""
 
-_RIDGE = 0.02
+_SMALL_SCALES = slice(12, 21)
+"""Bands of the wave numbers 24 to 40 on 128^3 points."""
+
+_HARDLY_ANY = 8.0
+"""Flows that get more than so many times their energy there when decoded have no small scales to speak of.
+
+What is decoded is not theirs. They would bend the linear law of all others, which lack energy.
+"""
+
+_FEWEST = 3
+"""Flows that a law is taken from."""
+
+_RIDGE = 0.003
 """Keeps coefficients small that few boxes cannot tell."""
 
 
@@ -90,7 +106,7 @@ MEASURED = (
 """What gains are measured on: viscosities of the training, on both of its grids."""
 
 
-class Gains(NamedTuple):
+class Gain(NamedTuple):
     """Arrays of a :class:`latentpress.models.field.spectral_gain.SpectralGain`.
 
     Attributes:
@@ -100,6 +116,18 @@ class Gains(NamedTuple):
 
     rows: NDArray[np.float32]
     spread: NDArray[np.float32]
+
+
+class Gains(NamedTuple):
+    """Both gains of a ratio.
+
+    Attributes:
+        periodic: Of fields without ends.
+        open: Of all others.
+    """
+
+    periodic: Gain
+    open: Gain
 
 
 def simulated(boxes: Sequence[Boxes], cache: str | None = None) -> list[Tensor]:
@@ -150,40 +178,56 @@ def fit(weights: WeightFile, boxes: Sequence[Tensor]) -> dict[int, Gains]:
         raise ValueError("these weights have no realistic decoders")
     if len(boxes) < 3 or min(box.shape[-1] for box in boxes) < LEAST_SIDE:
         raise ValueError(f"gains are measured on three boxes or more, of at least {LEAST_SIDE}^3 points")
-    flows = [flow for box in boxes for flow in _flows_of(box)]
-    true = torch.stack([band_densities(field, periodic) for field, periodic in flows])
-    # The larger a field, the better its energies are known.
-    share = torch.tensor([float(field.shape[-1]) ** 2 for field, _ in flows], dtype=torch.float64)
-    found = {}
-    for ratio in codec.ratios:
-        if ratio < _LEAST_RATIO:
-            continue
-        parts = []
-        for quality in QUALITIES:
-            seen, left = [], []
-            for field, periodic in flows:
-                stream = codec.compress(field, ratio=ratio, quality=quality, periodic=periodic)
-                decoded = codec.decompress(stream, decoder="realistic")
-                seen.append(band_densities(decoded, periodic)[list(SEEN)])
-                left.append(band_densities(solenoidal(decoded, periodic), periodic))
-            parts.append(fitted(true, torch.stack(left), torch.stack(seen), share))
-        rows, spread = (torch.stack(part).float().numpy() for part in zip(*parts, strict=True))
-        found[ratio] = Gains(rows, spread)
-    return found
+    whole = [_unit(box) for box in boxes]
+    pieces = [_unit(piece) for box in boxes for piece in _open_pieces(box)]
+    return {
+        ratio: Gains(_measured(codec, ratio, whole, _PERIODIC), _measured(codec, ratio, pieces, _OPEN))
+        for ratio in codec.ratios
+        if ratio >= _LEAST_RATIO
+    }
 
 
-def _flows_of(box: Tensor) -> list[tuple[Tensor, tuple[bool, bool, bool]]]:
-    """A box and, of a large one, a corner, which is not periodic; both of unit variance."""
+def _unit(box: Tensor) -> Tensor:
+    """A box of unit variance, as gains see it."""
+    return unit_variance(box[None])[0].float().cpu()
+
+
+def _open_pieces(box: Tensor) -> list[Tensor]:
+    """A box as if it were open; of a large one also what it is when cut elsewhere, and two corners.
+
+    Energies are those of the middle, so each of them is another flow.
+    """
     size = box.shape[-1]
-    found = [(unit_variance(box[None])[0].float().cpu(), _PERIODIC)]
-    if size >= _FULL_SIZE:
-        corner = box[:, : 3 * size // 4, : 3 * size // 4, : 3 * size // 4]
-        found.append((unit_variance(corner[None])[0].float().cpu(), (False, False, False)))
-    return found
+    if size < _FULL_SIZE:
+        return [box]
+    quarter, half = size // 4, size // 2
+    shifts = ((0, 0, 0), (half, 0, 0), (0, 0, half), (0, half, half), (half, half, half))
+    corners = [box[:, :-quarter, :-quarter, :-quarter], box[:, quarter:, quarter:, quarter:]]
+    return [box.roll(shift, (1, 2, 3)) for shift in shifts] + corners
+
+
+def _measured(
+    codec: FieldCodec, ratio: int, flows: Sequence[Tensor], periodic: tuple[bool, bool, bool]
+) -> Gain:
+    """The gain of a ratio from fields of unit variance, at all qualities."""
+    true = torch.stack([band_densities(field, periodic) for field in flows])
+    # The larger a field, the better its energies are known.
+    share = torch.tensor([float(field.shape[-1]) ** 2 for field in flows], dtype=torch.float64)
+    parts = []
+    for quality in QUALITIES:
+        seen, left = [], []
+        for field in flows:
+            stream = codec.compress(field, ratio=ratio, quality=quality, periodic=periodic)
+            decoded = codec.decompress(stream, decoder="realistic")
+            seen.append(band_densities(decoded, periodic)[list(SEEN)])
+            left.append(band_densities(solenoidal(decoded, periodic), periodic))
+        parts.append(fitted(true, torch.stack(left), torch.stack(seen), share))
+    rows, spread = (torch.stack(part).float().numpy() for part in zip(*parts, strict=True))
+    return Gain(rows, spread)
 
 
 def fitted(true: Tensor, left: Tensor, seen: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Gains at one quality, by ridge regression over boxes.
+    """Gains at one quality, by ridge regression over boxes that have small scales.
 
     Args:
         true: Densities in the bands of each box, ``(n, BANDS)``.
@@ -194,13 +238,14 @@ def fitted(true: Tensor, left: Tensor, seen: Tensor, share: Tensor) -> tuple[Ten
     Returns:
         ``(BANDS, 3)`` and ``(2, 3)``, see :class:`latentpress.models.field.spectral_gain.SpectralGain`.
     """
-    share = share / share.sum()
+    waves = torch.linspace(0, 1, BANDS, dtype=torch.float64)
+    kept = _with_small_scales(true, left, waves)
+    true, left, seen, share = true[kept], left[kept], seen[kept], share[kept] / share[kept].sum()
     features = seen.log()
     mean = share @ features
     covariance = (features - mean).T @ ((features - mean) * share[:, None])
     matrix = torch.linalg.inv(torch.linalg.cholesky(covariance + 1e-6 * torch.eye(2, dtype=torch.float64)))
     u = (features - mean) @ matrix.T
-    waves = torch.linspace(0, 1, BANDS, dtype=torch.float64)
     known = int((waves <= _SIMULATED).sum())
     limit = math.log(LARGEST)
     logarithms = (0.5 * (true[:, :known] / left[:, :known]).log()).nan_to_num().clamp(-limit, limit)
@@ -216,16 +261,24 @@ def fitted(true: Tensor, left: Tensor, seen: Tensor, share: Tensor) -> tuple[Ten
     return rows, torch.cat((matrix, mean[:, None]), dim=1)
 
 
+def _with_small_scales(true: Tensor, left: Tensor, waves: Tensor) -> Tensor:
+    """Which flows have small scales, ``(n,)`` boolean; all, if hardly any have."""
+    energies = [(densities * waves.square())[:, _SMALL_SCALES].sum(1) for densities in (left, true)]
+    kept = energies[0] < _HARDLY_ANY * energies[1]
+    return kept if int(kept.sum()) >= _FEWEST else torch.ones_like(kept)
+
+
 def with_gains(weights: WeightFile, gains: Mapping[int, Gains]) -> WeightFile:
     """Weights with gains in the place of those that they may have."""
     tensors: dict[str, NDArray[Any]] = {
         name: array
         for name, array in weights.tensors.items()
-        if not (name.startswith(ADDITION) and name.endswith(GAIN_ARRAYS))
+        if not (name.startswith(ADDITION) and name.endswith(GAIN_ARRAYS + OPEN_GAIN_ARRAYS))
     }
-    for ratio, one in gains.items():
-        for name, array in zip(GAIN_ARRAYS, one, strict=True):
-            tensors[f"{ADDITION}ratio{ratio}.{name}"] = array
+    for ratio, both in gains.items():
+        for names, gain in zip((GAIN_ARRAYS, OPEN_GAIN_ARRAYS), both, strict=True):
+            for name, array in zip(names, gain, strict=True):
+                tensors[f"{ADDITION}ratio{ratio}.{name}"] = array
     return dataclasses.replace(weights, tensors=tensors)
 
 

@@ -12,6 +12,7 @@ from latentpress.codecs.weights import ADDITION, WeightFile
 from latentpress.models.field.spectral_gain import BANDS, SpectralGain
 
 NAMES = [f"{ADDITION}ratio64.realistic.gain.{part}" for part in ("rows", "spread")]
+OPEN_NAMES = [f"{ADDITION}ratio64.realistic.open_gain.{part}" for part in ("rows", "spread")]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,34 @@ def test_whole_fields_and_those_in_blocks(codecs, flow, arrays, periodic) -> Non
     with after.open(file, decoder="realistic") as field:
         part = field[:, 3:20, :, 5:9]
     np.testing.assert_allclose(part, without[:, 3:20, :, 5:9], atol=1e-4)
+
+
+def test_open_fields_have_a_gain_of_their_own(codecs, weights, arrays, flow) -> None:
+    """One open axis is enough; without it, and for periodic fields with it, the other gain is taken."""
+    old = codecs[1]
+    opened = {name: 0.5 * arrays[other] for name, other in zip(OPEN_NAMES, NAMES, strict=True)}
+    both = FieldCodec(dataclasses.replace(weights, tensors={**weights.tensors, **opened}))
+    assert both.fingerprint == old.fingerprint
+    half = SpectralGain(*(torch.from_numpy(opened[name]) for name in OPEN_NAMES))
+    mean = torch.from_numpy(flow.mean((1, 2, 3), keepdims=True))
+    for periodic in (True, (True, False, True), False):
+        file = io.BytesIO()
+        both.compress_blocks(flow, file, block=16, ratio=64, quality=60, periodic=periodic)
+        for data in (both.compress(flow, ratio=64, quality=60, periodic=periodic), file.getvalue()):
+            found = both.decompress(data, decoder="realistic")
+            if periodic is True:
+                assert torch.equal(found, old.decompress(data, decoder="realistic"))
+                continue
+            axes = periodic if periodic else (False,) * 3
+            without = codecs[0].decompress(data, decoder="realistic")
+            expected = half(without - mean, 60.0, axes) + mean
+            torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
+    alone = {name: array for name, array in {**weights.tensors, **opened}.items() if name not in NAMES}
+    open_only = FieldCodec(dataclasses.replace(weights, tensors=alone))
+    for periodic, same in ((True, codecs[0]), (False, both)):
+        data = both.compress(flow, ratio=64, quality=60, periodic=periodic)
+        decoded = (codec.decompress(data, decoder="realistic") for codec in (open_only, same))
+        assert torch.equal(*decoded)
 
 
 def test_where_there_is_none(codecs, flow) -> None:

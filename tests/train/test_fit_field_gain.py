@@ -9,7 +9,15 @@ import torch
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.weights import read_weight_file
 from latentpress.models.field.spectral_gain import BANDS, LARGEST, SEEN, SpectralGain
-from latentpress.train.fit_field_gain import Boxes, fit, fitted, main, simulated, with_gains
+from latentpress.train.fit_field_gain import (
+    Boxes,
+    _open_pieces,
+    fit,
+    fitted,
+    main,
+    simulated,
+    with_gains,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,32 @@ def test_what_is_put_in_is_found() -> None:
         assert not found[28:].any()
 
 
+def test_flows_without_small_scales_do_not_count() -> None:
+    """Unless hardly any other is left."""
+    generator = torch.Generator().manual_seed(1)
+    true = torch.rand(6, BANDS, generator=generator, dtype=torch.float64) + 0.5
+    seen = torch.rand(6, 2, generator=generator, dtype=torch.float64) + 0.5
+    share = torch.ones(6, dtype=torch.float64)
+    left = true / 2
+    left[4:, 10:] = true[4:, 10:] * 50
+    rows, _ = fitted(true, left, seen, share)
+    alone, _ = fitted(true[:4], left[:4], seen[:4], share[:4])
+    torch.testing.assert_close(rows, alone)
+    assert float(rows[15, 0]) == pytest.approx(math.log(2) / 2)
+    left[2:, 10:] = true[2:, 10:] * 50
+    rows, _ = fitted(true, left, seen, share)
+    assert float(rows[15, 0]) == pytest.approx((math.log(2) - 4 * math.log(LARGEST)) / 6)
+
+
+def test_large_boxes_are_cut_in_several_places() -> None:
+    small, large = (torch.rand(3, side, side, side) for side in (32, 128))
+    assert [piece.shape[-1] for piece in _open_pieces(small)] == [32]
+    first, *_, rolled, left, right = _open_pieces(large)
+    assert torch.equal(first, large)
+    assert torch.equal(rolled[:, 64:, 64:, 64:], large[:, :64, :64, :64])
+    assert torch.equal(left[:, 32:, 32:, 32:], right[:, :64, :64, :64])
+
+
 def test_small_scales_come_back(weights) -> None:
     """Of the boxes that were measured; old gains do not count, and nothing but the gains is new."""
     boxes = simulated((Boxes(32, (0.02, 0.03, 0.04, 0.05), 5, 1, (0.2,)),))
@@ -48,17 +82,19 @@ def test_small_scales_come_back(weights) -> None:
     assert set(gains) == {64}
     extended = with_gains(weights, gains)
     assert extended.fingerprint() == weights.fingerprint()
-    assert len(extended.tensors) == len(weights.tensors) + 2
+    assert len(extended.tensors) == len(weights.tensors) + 4
     again = fit(extended, boxes)
-    for ratio, one in gains.items():
-        assert one.rows.shape == (5, BANDS, 3)
-        for a, b in zip(one, again[ratio], strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-4)
+    for ratio, both in gains.items():
+        assert not np.allclose(both.periodic.rows, both.open.rows)
+        for one, other in zip(both, again[ratio], strict=True):
+            assert one.rows.shape == (5, BANDS, 3)
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-4)
     assert with_gains(extended, {}).tensors.keys() == weights.tensors.keys()
-    x = boxes[0]
-    data = FieldCodec(weights).compress(x, ratio=64, quality=50, periodic=True)
-    plain, sharp = (FieldCodec(w).decompress(data, decoder="realistic") for w in (weights, extended))
-    assert not torch.equal(plain, sharp)
+    for periodic in (True, False):
+        data = FieldCodec(weights).compress(boxes[0], ratio=64, quality=50, periodic=periodic)
+        plain, sharp = (FieldCodec(w).decompress(data, decoder="realistic") for w in (weights, extended))
+        assert not torch.equal(plain, sharp)
 
 
 def test_the_command(weights, tmp_path, capsys) -> None:
