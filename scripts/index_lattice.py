@@ -23,7 +23,7 @@ from latentpress.codecs.bitstream import DEFAULT_LIMITS
 from latentpress.codecs.index import IndexCodec
 from latentpress.models.index.granularity import CELL, QUARTER
 from latentpress.models.wasserstein import wasserstein_distortion
-from latentpress.scripts.failures import exit_code, report
+from latentpress.scripts.failures import run_reported
 from latentpress.scripts.pictures import read_flat_picture
 from latentpress.scripts.rate_distortion import find_pictures
 from latentpress.scripts.stored_streams import read_stream
@@ -156,15 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", default="0.06,0.12", metavar="R,R,...", help="bits a pixel")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     args = parser.parse_args(argv)
-    try:
-        print(table(list(_measured(args))))
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        report(error)
-        return code
-    return 0
+    return run_reported(lambda: print(table(list(_measured(args)))))
 
 
 def _measured(args: argparse.Namespace) -> Iterator[tuple[float, Row]]:
