@@ -104,7 +104,7 @@ def test_a_fault_of_a_codec_is_not_hidden(targets, family, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise IndexError
 
-    module = {"image-max": "image"}.get(family, family)
+    module = {"image-max": "image", "field": "field_decoding", "shape": "shape_model"}.get(family, family)
     monkeypatch.setattr(f"latentpress.codecs.{module}.read_container", broken)
     monkeypatch.setattr("latentpress.codecs.image.read_cut_container", broken)
     monkeypatch.setattr("latentpress.codecs.index.find_packets", broken)
