@@ -94,7 +94,7 @@ class ImageTransforms:
             padded.expand(-1, 3, -1, -1),
             lambda x: self._transformed(self.network.analysis, x.permute(0, 2, 3, 1).contiguous(), quality),
             lambda y: self._apply(self.network.hyper_analysis, y * gain, quality),
-            lambda y: self.synthesise(y * gain, quality),
+            lambda y, shift: self.synthesise(_quantised(y * gain, shift), quality),
         )
         return y * gain
 
@@ -129,6 +129,11 @@ class ImageTransforms:
             whole: Tensor = transform(items, quality)
             return whole
         return torch.cat([transform(items[k : k + 1], quality[k : k + 1]) for k in range(len(items))])
+
+
+def _quantised(y: Tensor, shift: float) -> Tensor:
+    """Latents rounded to steps that are shifted by a share of one; small ones to zero, wherever steps are."""
+    return torch.where(y.abs() < 0.5, 0.0, torch.round(y + shift) - shift)
 
 
 def with_channels(pictures: Tensor, channels: int) -> Tensor:

@@ -9,13 +9,16 @@ left the range of photographs, the picture is made tamer and analysed again::
        ^                                                    | no
        '-- finest detail or contrast reduced, only there <--'
 
+What comes back better of these latents, those of one round more, and mild ones as they were first, is taken.
+
 Decoders know nothing of it. Pictures that stay within bounds are not changed, not even in the last bit, and
 neither are those that come back better without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,12 +42,17 @@ _FALLBACK_LIMIT = 1000.0
 # Times the bound that latents may be if they serve better than those of a tamer picture.
 _MILD = 4.0
 
+# An entropy model rounds around its own means, so what is near the edge may come out either way.
+_SHIFTS = (0.0, 0.25, -0.25)
+
+Synthesis = Callable[[Tensor, float], Tensor]
+
 
 def tamed_analysis(
     pictures: Tensor,
     analyse: Callable[[Tensor], Tensor],
     hyper_analyse: Callable[[Tensor], Tensor],
-    synthesise: Callable[[Tensor], Tensor],
+    synthesise: Synthesis,
 ) -> Tensor:
     """Analyses pictures, made tamer where that is needed.
 
@@ -52,7 +60,8 @@ def tamed_analysis(
         pictures: ``(B, 3, H, W)``, sides multiples of those of a position.
         analyse: Makes of them y ``(B, h, w, M)`` before the gain.
         hyper_analyse: Makes of that z ``(B, ceil(h/4), ceil(w/4), Z)`` in quantisation steps.
-        synthesise: Makes of y what decoders would if nothing were rounded, ``(B, 3, H, W)``.
+        synthesise: Makes of y, quantised with steps that are shifted by a share of one, about what decoders
+            will, ``(B, 3, H, W)``.
 
     Returns:
         y, finite. If nothing helps, it is that of the pictures as they came, clamped: then the networks are
@@ -60,7 +69,7 @@ def tamed_analysis(
 
     Example:
         >>> bright = torch.full((1, 3, 16, 16), 100.0)
-        >>> def spread(y):
+        >>> def spread(y, shift):
         ...     return y.permute(0, 3, 1, 2).expand(1, 3, 16, 16)
         >>> y = tamed_analysis(bright, lambda x: x[:, 0, ::16, ::16, None], lambda y: y, spread)
         >>> round(float(y), 3)
@@ -68,27 +77,51 @@ def tamed_analysis(
     """
     first = y = analyse(pictures)
     original = pictures
+    touched = torch.zeros(y.shape[:3], dtype=torch.bool, device=y.device)
     for number in range(MOST_ROUNDS + 1):
         wild = _wild(y, hyper_analyse)
         if not bool(wild.any()):
-            return y if number == 0 else _better(original, first, y, synthesise)
+            if number == 0:
+                return y
+            further = analyse(_tamer(pictures, touched, number))
+            return _best(original, first, (y, further), hyper_analyse, synthesise)
+        touched |= wild
         if number < MOST_ROUNDS:
             pictures = _tamer(pictures, wild, number)
             y = analyse(pictures)
     return _finite(first)
 
 
-def _better(pictures: Tensor, first: Tensor, tamed: Tensor, synthesise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Of each picture of the batch the latents that it comes back from with the smaller error.
+def _best(
+    pictures: Tensor,
+    first: Tensor,
+    tamed: Sequence[Tensor],
+    hyper_analyse: Callable[[Tensor], Tensor],
+    synthesise: Synthesis,
+) -> Tensor:
+    """Of each picture of the batch the latents that it comes back from with the smallest error.
 
-    Those that are far out of bounds cost more than they are worth, however well they come back.
+    Those that are far out of bounds cost more than they are worth, however well they come back. Latents just
+    within bounds can decode to anything once they are rounded, so those of one round more are tried as well.
     """
-    mild = first.abs().amax((1, 2, 3)) <= _MILD * LARGEST_Y
-    if not bool(mild.any()):
-        return tamed
-    errors = [(synthesise(y) - pictures).square().mean((1, 2, 3)) for y in (first, tamed)]
-    keep = mild & (errors[0] <= errors[1])
-    return torch.where(keep[:, None, None, None], first, tamed)
+    best = tamed[0]
+    least = _error(pictures, best, synthesise)
+    for y, allowed in (
+        (tamed[1], ~_wild(tamed[1], hyper_analyse).flatten(1).any(1)),
+        (first, first.abs().amax((1, 2, 3)) <= _MILD * LARGEST_Y),
+    ):
+        if bool(allowed.any()):
+            error = _error(pictures, y, synthesise)
+            better = allowed & (error < least)
+            best = torch.where(better[:, None, None, None], y, best)
+            least = torch.where(better, error, least)
+    return best
+
+
+def _error(pictures: Tensor, y: Tensor, synthesise: Synthesis) -> Tensor:
+    """The largest squared error over shifts of the quantiser, for each picture of the batch; never NaN."""
+    errors = [(synthesise(y, shift) - pictures).square().mean((1, 2, 3)) for shift in _SHIFTS]
+    return torch.stack(errors).nan_to_num(math.inf, math.inf).amax(0)
 
 
 def _finite(y: Tensor) -> Tensor:
