@@ -43,21 +43,8 @@ class ImageContextPictureTraining(ImageContextTraining):
         """Lambda times the squared error of decoded crops, and that error in 8-bit steps, ``(B,)`` each."""
         if self._decoded is None:
             on_gpu = self.compile_network and image.is_cuda
-            self._decoded = torch.compile(self.decoded_picture) if on_gpu else self.decoded_picture
+            self._decoded = torch.compile(self.network.decoded) if on_gpu else self.network.decoded
         picture = self._decoded(latent.y_hat, quality)
         error = (255 * picture.float() - image).square().mean(dim=(1, 2, 3))
         weight, _ = balanced_lambdas(quality, self.lambda_min, self.lambda_max)
         return weight * error, error
-
-    def decoded_picture(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """The frozen synthesis.
-
-        Args:
-            y_hat: ``(B, h, w, M)`` in quantisation steps.
-            quality: ``(B,)``.
-
-        Returns:
-            ``(B, 16h, 16w, 3)``, around [0, 1].
-        """
-        network = self.network
-        return network.synthesis(y_hat * network.inverse_gain(quality)[:, None, None, :], quality)

@@ -6,8 +6,8 @@
                             '----------------------------------------------> entropy model -> rate
                                                                                  '-> [synthesis] -> error
 
-Parts in brackets are compiled, each by itself; the slice-wise entropy model runs as it is. All of it is
-recorded as one CUDA graph, so what is not compiled costs memory traffic and no launches.
+Parts in brackets are compiled, each by itself; of an entropy model only the blocks that all its steps share.
+All of it is recorded as one CUDA graph, so what is not compiled costs memory traffic and no launches.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from latentpress.models.image.network import ImageNetwork
+from latentpress.models.image.twin import TwinImageNetwork
 from latentpress.train.image_module import ImageTraining, LossTerms
 
 _COMPILED_PARTS = ("analysis", "hyper_analysis", "hyper_synthesis", "synthesis")
 
 
 class ImagePartwiseTraining(ImageTraining):
-    """Trains all of an :class:`ImageNetwork`; on a GPU, its parts but the entropy model are compiled.
+    """Trains all of an :class:`ImageNetwork`; on a GPU, its parts but most of the entropy model are compiled.
 
     Args:
         network: The network to train.
@@ -41,8 +42,14 @@ class ImagePartwiseTraining(ImageTraining):
     def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
         """The loss of a batch of crops."""
         if image.is_cuda and self.compile_network and not self._compiled:
-            for name in _COMPILED_PARTS:
-                getattr(self.network, name).compile()
+            network = self.network
+            models = [
+                network.context,
+                *([network.companion] if isinstance(network, TwinImageNetwork) else []),
+            ]
+            blocks = [block for model in models for block in model.blocks]
+            for part in (*(getattr(network, name) for name in _COMPILED_PARTS), *blocks):
+                part.compile()
             self._compiled = True
         return super().loss_of_batch(image, quality)
 

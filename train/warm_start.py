@@ -58,7 +58,7 @@ def warm_start(network: ImageNetwork, path: str | Path) -> WarmStart:
         ValueError: The transforms are shallower than those in the file, or do not fit otherwise.
         RuntimeError: A state is not one of this network.
     """
-    found = _source(Path(path))
+    found = network_in(Path(path))
     if found is None:
         network.load_state_dict(load_file(path))
         return WarmStart(tuple(network.state_dict()), ())
@@ -122,8 +122,12 @@ def sort_latent(network: ImageNetwork, core: int) -> Tensor:
     return order
 
 
-def _source(path: Path) -> ImageNetwork | None:
-    """The network in a file, on real numbers; None if the file holds nothing but a state."""
+def network_in(path: Path) -> ImageNetwork | None:
+    """The network in a file, on real numbers; None if the file holds nothing but a state.
+
+    Args:
+        path: A checkpoint of ``latentpress train`` (unpickled, so it must be one's own) or a weight file.
+    """
     if path.suffix == ".safetensors":
         with safe_open(path, framework="np") as file:
             if (file.metadata() or {}).get("format") != FORMAT:

@@ -1,7 +1,8 @@
 """The families of image networks, by the name that weight files have them under.
 
 ``image`` is the compact network of :mod:`latentpress.models.image.network`, ``image-max`` the same transforms
-with the slice-wise entropy model of :mod:`latentpress.models.mlic`.
+with the slice-wise entropy model of :mod:`latentpress.models.mlic`. ``image-twin`` is both at once, for
+training: no codec and no weight file has that name.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
 from latentpress.models.image.network import NORMALISATIONS, ImageNetwork, build_image_network
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
+from latentpress.models.image.twin import TwinImageNetwork
 from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.mlic.design import SliceContextDesign, TokenMixingDesign
 from latentpress.models.mlic.schedule import SliceSchedule
 
 IMAGE = "image"
 IMAGE_MAX = "image-max"
-FAMILIES = (IMAGE, IMAGE_MAX)
+IMAGE_TWIN = "image-twin"
+FAMILIES = (IMAGE, IMAGE_MAX, IMAGE_TWIN)
 
 
 def build_image_max_network(
@@ -93,6 +97,27 @@ def build_image_max_network(
     return network
 
 
+def build_image_twin_network(companion_depth: int = 2, **options: Any) -> TwinImageNetwork:
+    """Puts the network of ``image-max`` together with the entropy model of ``image``.
+
+    Args:
+        companion_depth: Shared blocks of the entropy model of ``image``.
+        **options: As for :func:`build_image_max_network`.
+
+    Example:
+        >>> design = SliceContextDesign(width=8, channel_context=8)
+        >>> build_image_twin_network(channels=16, deep_channels=16, latent_channels=8, context=design).family
+        'image-twin'
+    """
+    network = build_image_max_network(**options)
+    config = dict(network.config)
+    companion = ContextModel(config["context_channels"], config["latent_channels"], companion_depth)
+    twin = TwinImageNetwork(network, companion)
+    twin.family = IMAGE_TWIN
+    twin.config = {**config, "companion_depth": companion_depth}
+    return twin
+
+
 def build_from_config(family: str, config: Mapping[str, Any]) -> ImageNetwork:
     """Builds a network again from the attributes ``family`` and ``config`` of one, or of a weight file.
 
@@ -105,14 +130,16 @@ def build_from_config(family: str, config: Mapping[str, Any]) -> ImageNetwork:
     """
     if family == IMAGE:
         return build_image_network(**config)
-    if family != IMAGE_MAX:
+    if family not in FAMILIES:
         raise ValueError(f"there is no family of image networks called {family!r}: {', '.join(FAMILIES)}")
     arguments = dict(config)
     arguments["schedule"] = SliceSchedule.from_config(config["schedule"])
     arguments["context"] = SliceContextDesign.from_config(config["context"])
     if config["token_mixing"] is not None:
         arguments["token_mixing"] = TokenMixingDesign(**config["token_mixing"])
-    return build_image_max_network(**arguments)
+    return (
+        build_image_max_network(**arguments) if family == IMAGE_MAX else build_image_twin_network(**arguments)
+    )
 
 
 def _plain(design: Any) -> Any:

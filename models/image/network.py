@@ -11,15 +11,20 @@ from torch import Tensor, nn
 from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from latentpress.models.entropy.latent_model import QuantisedLatent
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
-from latentpress.models.layers import ContrastNormalisation, Normalisation
+from latentpress.models.layers import ContrastNormalisation, InputLimit, Normalisation
 from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.quality import QualityGain
 
 # Initial gains follow the theory of uniform quantisation: the step shrinks with the square root of lambda.
 INITIAL_LOG_GAIN = 1.2
 
-NORMALISATIONS: Mapping[str, Normalisation] = {"none": nn.Identity, "contrast": ContrastNormalisation}
+NORMALISATIONS: Mapping[str, Normalisation] = {
+    "none": nn.Identity,
+    "contrast": ContrastNormalisation,
+    "limit": InputLimit,
+}
 """What a transform's blocks can do to their input, by its name in configurations."""
 
 
@@ -34,6 +39,20 @@ class ImageNetworkOutput(NamedTuple):
 
     image: Tensor
     y_bits: Tensor
+    z_bits: Tensor
+
+
+class Latents(NamedTuple):
+    """What an entropy model is given.
+
+    Attributes:
+        y: ``(B, h, w, M)`` in quantisation steps, not rounded.
+        features: ``(B, h, w, C)`` of the hyperprior.
+        z_bits: Rate of the side information, ``(B,)``.
+    """
+
+    y: Tensor
+    features: Tensor
     z_bits: Tensor
 
 
@@ -97,21 +116,51 @@ class ImageNetwork(nn.Module):
             image: ``(B, H, W, 3)`` in [0, 1], H and W multiples of 16.
             quality: ``(B,)`` in [0, 100].
         """
+        y, features, z_bits = self.latents(image, quality)
+        latent = self.context.quantise(features, y, round_with_gradient)
+        return ImageNetworkOutput(self.decoded(latent.y_hat, quality), self.latent_bits(y, latent), z_bits)
+
+    def latents(self, image: Tensor, quality: Tensor) -> Latents:
+        """Everything that comes before the entropy model.
+
+        Args:
+            image: ``(B, H, W, 3)`` in [0, 1], H and W multiples of 16.
+            quality: ``(B,)`` in [0, 100].
+        """
         y = self.analysis(image, quality) * self.gain(quality)[:, None, None, :]
         z = self.hyper_analysis(y, quality)
         z_scale = scale_from_raw(self.hyper_prior(quality))[:, None, None, :].expand_as(z)
         z_bits = gaussian_bits(self._rate_proxy(z), z_scale).sum(dim=(1, 2, 3))
-
         height, width = y.shape[1:3]
         features = self.hyper_synthesis(round_with_gradient(z), quality)[:, :height, :width]
-        latent = self.context.quantise(features, y, round_with_gradient)
+        return Latents(y, features, z_bits)
+
+    def latent_bits(self, y: Tensor, latent: QuantisedLatent) -> Tensor:
+        """The rate of y.
+
+        Args:
+            y: ``(B, h, w, M)`` in quantisation steps.
+            latent: What an entropy model made of it.
+
+        Returns:
+            Bits, ``(B,)``.
+        """
         bits = gaussian_bits(self._rate_proxy(y - latent.mean), scale_from_raw(latent.raw_scale))
         if latent.coded is not None:
             bits = bits * latent.coded
-        y_bits = bits.sum(dim=(1, 2, 3))
+        return bits.sum(dim=(1, 2, 3))
 
-        image_hat = self.synthesis(latent.y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
-        return ImageNetworkOutput(image_hat, y_bits, z_bits)
+    def decoded(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """The picture of decoded latents.
+
+        Args:
+            y_hat: ``(B, h, w, M)`` in quantisation steps.
+            quality: ``(B,)`` in [0, 100].
+
+        Returns:
+            ``(B, 16h, 16w, 3)``, around [0, 1], not clamped.
+        """
+        return self.synthesis(y_hat * self.inverse_gain(quality)[:, None, None, :], quality)
 
     def _rate_proxy(self, x: Tensor) -> Tensor:
         """Rounding as the rate sees it: noise while training (differentiable), true rounding otherwise."""

@@ -12,7 +12,7 @@ from latentpress.train.image_partwise_module import ImagePartwiseTraining
 def made(kind):
     torch.manual_seed(1)
     network = build_image_max_network(
-        16, 16, 16, 1, 1, 4, 8, 8, context=SliceContextDesign(width=8, channel_context=8)
+        16, 16, 16, 1, 1, 4, 8, 8, context=SliceContextDesign(width=8, channel_context=8, shared_blocks=1)
     )
     return kind(network, lr=1e-2)
 
@@ -40,8 +40,9 @@ def test_loss_and_gradients_are_those_of_the_whole(batch) -> None:
 def test_parts_are_compiled_on_a_gpu_alone_and_once(batch, monkeypatch) -> None:
     module = made(ImagePartwiseTraining)
     asked = []
-    for name in ("analysis", "hyper_analysis", "hyper_synthesis", "synthesis", "context"):
-        monkeypatch.setattr(getattr(module.network, name), "compile", lambda name=name: asked.append(name))
+    parts = dict(module.network.named_modules())
+    for name in ("analysis", "hyper_analysis", "hyper_synthesis", "synthesis", "context", "context.blocks.0"):
+        monkeypatch.setattr(parts[name], "compile", lambda name=name: asked.append(name))
     module.loss_of_batch(*batch)
     assert asked == []
 
@@ -53,4 +54,4 @@ def test_parts_are_compiled_on_a_gpu_alone_and_once(batch, monkeypatch) -> None:
 
     for _ in range(2):
         module.loss_of_batch(OnGpu(), batch[1])
-    assert asked == ["analysis", "hyper_analysis", "hyper_synthesis", "synthesis"]
+    assert asked == ["analysis", "hyper_analysis", "hyper_synthesis", "synthesis", "context.blocks.0"]
