@@ -108,31 +108,6 @@ class ContrastNormalisation(nn.Module):
         return scaled * torch.rsqrt(1 + energy).to(x.dtype)
 
 
-class InputLimit(nn.Module):
-    """Clamps what a block's branches see, ``(B, H, W, C)`` to the same shape.
-
-    A gated branch multiplies two linear functions of its input, so a stack of such blocks can square a number
-    again and again: white noise left the fourth block of trained transforms at 40, the sixth at 10^6 and the
-    last as infinity. A branch that sees limited numbers adds limited ones. Photographs stay below 15.
-
-    Args:
-        channels: C; not needed, all channels have one limit.
-        limit: Largest magnitude.
-
-    Example:
-        >>> InputLimit(2)(torch.tensor([[[[3.0, -40.0]]]])).flatten().tolist()
-        [3.0, -16.0]
-    """
-
-    def __init__(self, channels: int, limit: float = 16.0) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Limits ``(B, H, W, C)``."""
-        return x.clamp(-self.limit, self.limit)
-
-
 Normalisation = Callable[[int], nn.Module]
 """Makes a module that keeps the shape ``(B, H, W, C)``, from C."""
 
@@ -148,18 +123,29 @@ class DepthConvBlock(nn.Module):
     The block type of DCVC-RT's intra codec (arXiv 2502.20762, section 3), with one non-linearity for all, and
     what its branches see normalised if so wished.
 
+    The feed-forward network multiplies two linear functions of its input, so a stack of blocks can square a
+    number again and again. A limit to what each branch adds ends that, and leaves alone what is below it.
+
     Args:
         channels: Channels in and out.
         expansion: Width of the feed-forward network in multiples of ``channels``.
         normalisation: Of what the branches see.
+        branch_limit: Largest magnitude that a branch adds; None for no limit.
 
     Example:
         >>> DepthConvBlock(8)(torch.zeros(1, 4, 4, 8)).shape
         torch.Size([1, 4, 4, 8])
     """
 
-    def __init__(self, channels: int, expansion: int = 2, normalisation: Normalisation = nn.Identity) -> None:
+    def __init__(
+        self,
+        channels: int,
+        expansion: int = 2,
+        normalisation: Normalisation = nn.Identity,
+        branch_limit: float | None = None,
+    ) -> None:
         super().__init__()
+        self.branch_limit = branch_limit
         self.normalise_mixing = normalisation(channels)
         self.normalise_feed = normalisation(channels)
         self.expand = nn.Linear(channels, channels)
@@ -185,9 +171,14 @@ class DepthConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(B, H, W, C)`` to the same shape."""
-        h = x + self.project(self.depthwise(F.silu(self.expand(self.normalise_mixing(x)))))
+        h = x + self._limited(self.project(self.depthwise(F.silu(self.expand(self.normalise_mixing(x))))))
         seen = self.normalise_feed(h)
-        return h + self.output(self.value(seen) * F.silu(self.gate(seen)))
+        return h + self._limited(self.output(self.value(seen) * F.silu(self.gate(seen))))
+
+    def _limited(self, added: Tensor) -> Tensor:
+        if self.branch_limit is None:
+            return added
+        return added.clamp(-self.branch_limit, self.branch_limit)
 
 
 class Downsample(nn.Module):

@@ -24,6 +24,8 @@ def family_facts(figures: Path, cards: Mapping[str, ModelCard]) -> dict[str, str
         cards: Of the weights that ship, by family.
     """
     found = {}
+    if "image-max" in cards and (fact := image_max_fact(cards["image-max"])):
+        found["image-max"] = fact
     facts = {
         "field": (FIELD_FILE, field_fact),
         "index": (INDEX_FILE, index_fact),
@@ -36,6 +38,16 @@ def family_facts(figures: Path, cards: Mapping[str, ModelCard]) -> dict[str, str
             if content["fingerprint"] == cards[family].fingerprint:
                 found[family] = fact(content)
     return found
+
+
+def image_max_fact(card: ModelCard) -> str | None:
+    """Bits at equal PSNR beside VTM, from the card; None if that was not measured."""
+    for measured in card.measurements:
+        for one in measured.bd_rate:
+            if measured.data == "kodak" and one.anchor == "vtm":
+                more = "more" if one.percent > 0 else "fewer"
+                return f"{abs(one.percent):.1f} % {more} bits than H.266 (VTM) at equal PSNR on the Kodak set"
+    return None
 
 
 def field_fact(content: Mapping[str, Any]) -> str:

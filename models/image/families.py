@@ -8,7 +8,7 @@ training: no codec and no weight file has that name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latentpress.models.entropy.context import ContextModel
@@ -39,6 +39,7 @@ def build_image_max_network(
     context: SliceContextDesign | None = None,
     token_mixing: TokenMixingDesign | None = None,
     normalisation: str = "none",
+    branch_limits: Sequence[float] | None = None,
 ) -> ImageNetwork:
     """Puts the network with the slice-wise entropy model together.
 
@@ -58,6 +59,7 @@ def build_image_max_network(
         context: Modules of the entropy model; None for all of them, in their usual sizes.
         token_mixing: Token mixing blocks of the transforms; None for none.
         normalisation: One of :data:`~latentpress.models.image.network.NORMALISATIONS`, for the transforms.
+        branch_limits: As for :func:`~latentpress.models.image.network.build_image_network`.
 
     Example:
         >>> import torch
@@ -71,8 +73,8 @@ def build_image_max_network(
     widths = (channels, deep_channels, latent_channels, depth, deep_depth)
     normalise = NORMALISATIONS[normalisation]
     network = ImageNetwork(
-        analysis=AnalysisTransform(*widths, normalise, token_mixing),
-        synthesis=SynthesisTransform(*widths, normalise, token_mixing),
+        analysis=AnalysisTransform(*widths, normalise, token_mixing, branch_limits),
+        synthesis=SynthesisTransform(*widths, normalise, token_mixing, branch_limits),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
         hyper_prior=HyperPrior(hyper_channels),
         hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),
@@ -94,6 +96,8 @@ def build_image_max_network(
         "token_mixing": token_mixing and _plain(token_mixing),
         "normalisation": normalisation,
     }
+    if branch_limits is not None:  # weights from before there were limits have no such entry
+        network.config["branch_limits"] = list(branch_limits)
     return network
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradie
 from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
 from latentpress.models.entropy.latent_model import QuantisedLatent
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
-from latentpress.models.layers import ContrastNormalisation, InputLimit, Normalisation
+from latentpress.models.layers import ContrastNormalisation, Normalisation
 from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.quality import QualityGain
 
@@ -23,7 +23,6 @@ INITIAL_LOG_GAIN = 1.2
 NORMALISATIONS: Mapping[str, Normalisation] = {
     "none": nn.Identity,
     "contrast": ContrastNormalisation,
-    "limit": InputLimit,
 }
 """What a transform's blocks can do to their input, by its name in configurations."""
 
@@ -180,6 +179,7 @@ def build_image_network(
     context_channels: int = 256,
     context_depth: int = 2,
     normalisation: str = "none",
+    branch_limits: Sequence[float] | None = None,
 ) -> ImageNetwork:
     """Puts an :class:`ImageNetwork` together from its widths and depths.
 
@@ -194,6 +194,8 @@ def build_image_network(
         context_channels: Width of the context model.
         context_depth: Shared blocks of the context model.
         normalisation: One of :data:`NORMALISATIONS`, for the transforms.
+        branch_limits: Largest magnitudes that a branch of the transforms' blocks adds, at 1/8 and at 1/16 of
+            the resolution; None for no limits.
 
     Raises:
         KeyError: There is no such normalisation.
@@ -204,10 +206,14 @@ def build_image_network(
         torch.Size([1, 64, 64, 3])
     """
     config = dict(locals())
+    if branch_limits is None:  # weights from before there were limits have no such entry
+        del config["branch_limits"]
+    else:
+        config["branch_limits"] = list(branch_limits)
     transform = (channels, deep_channels, latent_channels, depth, deep_depth, NORMALISATIONS[normalisation])
     network = ImageNetwork(
-        analysis=AnalysisTransform(*transform),
-        synthesis=SynthesisTransform(*transform),
+        analysis=AnalysisTransform(*transform, branch_limits=branch_limits),
+        synthesis=SynthesisTransform(*transform, branch_limits=branch_limits),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
         hyper_prior=HyperPrior(hyper_channels),
         hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),

@@ -7,6 +7,8 @@ not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,7 @@ class AnalysisTransform(nn.Module):
         deep_depth: Blocks at 1/16.
         normalisation: Of what the blocks' branches see.
         token_mixing: How many mixers there are besides; None for none.
+        branch_limits: Largest magnitudes that a block's branch adds, at 1/8 and 1/16; None for no limits.
 
     Example:
         >>> g_a = AnalysisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -61,16 +64,19 @@ class AnalysisTransform(nn.Module):
         deep_depth: int,
         normalisation: Normalisation = nn.Identity,
         token_mixing: TokenMixingDesign | None = None,
+        branch_limits: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        limit, deep_limit = branch_limits or (None, None)
         self.stem = nn.Linear(3 * PATCH * PATCH, channels)
         self.blocks = nn.ModuleList(
-            DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
+            DepthConvBlock(channels, normalisation=normalisation, branch_limit=limit) for _ in range(depth)
         )
         self.gain = QualityGain(channels)
         self.down = Downsample(channels, deep_channels)
         self.deep_blocks = nn.ModuleList(
-            DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
+            DepthConvBlock(deep_channels, normalisation=normalisation, branch_limit=deep_limit)
+            for _ in range(deep_depth)
         )
         self.head = nn.Linear(deep_channels, latent_channels)
         self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)
@@ -113,6 +119,7 @@ class SynthesisTransform(nn.Module):
         deep_depth: Blocks at 1/16.
         normalisation: Of what the blocks' branches see.
         token_mixing: How many mixers there are besides; None for none.
+        branch_limits: Largest magnitudes that a block's branch adds, at 1/8 and 1/16; None for no limits.
 
     Example:
         >>> g_s = SynthesisTransform(16, 24, 8, depth=1, deep_depth=1)
@@ -129,16 +136,19 @@ class SynthesisTransform(nn.Module):
         deep_depth: int,
         normalisation: Normalisation = nn.Identity,
         token_mixing: TokenMixingDesign | None = None,
+        branch_limits: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        limit, deep_limit = branch_limits or (None, None)
         self.stem = nn.Linear(latent_channels, deep_channels)
         self.deep_blocks = nn.ModuleList(
-            DepthConvBlock(deep_channels, normalisation=normalisation) for _ in range(deep_depth)
+            DepthConvBlock(deep_channels, normalisation=normalisation, branch_limit=deep_limit)
+            for _ in range(deep_depth)
         )
         self.up = Upsample(deep_channels, channels)
         self.gain = QualityGain(channels)
         self.blocks = nn.ModuleList(
-            DepthConvBlock(channels, normalisation=normalisation) for _ in range(depth)
+            DepthConvBlock(channels, normalisation=normalisation, branch_limit=limit) for _ in range(depth)
         )
         self.head = nn.Linear(channels, 3 * PATCH * PATCH)
         self.mixers, self.deep_mixers = _mixers(channels, deep_channels, token_mixing)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
-from latentpress.scripts.family_facts import FIELD_FILE, family_facts, field_fact, index_fact, shape_fact
+from latentpress.scripts.family_facts import (
+    FIELD_FILE,
+    family_facts,
+    field_fact,
+    image_max_fact,
+    index_fact,
+    shape_fact,
+)
 
 
 def field_content() -> dict[str, object]:
@@ -49,3 +57,14 @@ def test_measurements_of_other_weights_are_left_out(tmp_path) -> None:
     assert "field" in family_facts(tmp_path, {"field": SimpleNamespace(fingerprint="ab")})
     assert family_facts(tmp_path, {"field": SimpleNamespace(fingerprint="cd")}) == {}
     assert family_facts(tmp_path, {}) == {}
+
+
+def test_image_max_is_told_beside_vtm() -> None:
+    measured = SimpleNamespace(
+        data="kodak",
+        bd_rate=(SimpleNamespace(anchor="jpeg", percent=-60.0), SimpleNamespace(anchor="vtm", percent=-1.52)),
+    )
+    card = SimpleNamespace(measurements=(SimpleNamespace(data="clic", bd_rate=()), measured))
+    assert image_max_fact(card) == "1.5 % fewer bits than H.266 (VTM) at equal PSNR on the Kodak set"
+    assert image_max_fact(SimpleNamespace(measurements=())) is None
+    assert family_facts(Path("nowhere"), {"image-max": card}) == {"image-max": image_max_fact(card)}

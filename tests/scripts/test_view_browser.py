@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import latentpress
+from latentpress.scripts.view import offer as offer_module
 from latentpress.scripts.view.bench import Bench
 from latentpress.scripts.view.server import ViewServer
 
@@ -357,14 +358,17 @@ def test_field_ratio_and_decoder(flow_page):
     page.screenshot("field-ratio.png")
 
 
-def test_what_cannot_be_had_says_why(flow_page):
-    page, _, _ = flow_page
-    page.driver.refresh()
-    page.until(lambda: page.one("#codec").text)
-    reasons = page.one("#withheld").text
-    assert "image-max – no weights of it ship yet" in reasons
-    greyed = page.run("return [...document.querySelectorAll('#codec option:disabled')].map(o => o.text)")
-    assert "image-max" in greyed
+def test_what_cannot_be_had_says_why(browser, monkeypatch):
+    monkeypatch.setattr(offer_module, "shipped_weights", dict)
+    with ViewServer(Bench(weights=str(tiny.SHAPE))) as running:
+        browser.driver.get(running.url)
+        browser.until(lambda: browser.one("#codec").text)
+        reasons = browser.one("#withheld").text
+        assert "image-max – no weights of it ship yet" in reasons
+        greyed = browser.run(
+            "return [...document.querySelectorAll('#codec option:disabled')].map(o => o.text)"
+        )
+        assert "image-max" in greyed
 
 
 # ---- shapes
