@@ -178,7 +178,9 @@ class DepthConvBlock(nn.Module):
     def _limited(self, added: Tensor) -> Tensor:
         if self.branch_limit is None:
             return added
-        return added.clamp(-self.branch_limit, self.branch_limit)
+        # Nobody else has what a branch adds, so without gradients it needs no second copy.
+        clamp = added.clamp if torch.is_grad_enabled() else added.clamp_
+        return clamp(-self.branch_limit, self.branch_limit)
 
 
 class Downsample(nn.Module):

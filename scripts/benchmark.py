@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=("coding", "codec", "all"), default="all", help="default: all")
+    parser.add_argument("--part", choices=("coding", "codec", "serial", "all"), default="all")
     parser.add_argument("--codec", default="image", help="weights, by name or path (default: image)")
     parser.add_argument(
         "--quality", type=float, help="of the codec (default: the highest whole one within the peer's bytes)"
@@ -85,6 +85,8 @@ def _benchmark(args: argparse.Namespace) -> None:
         benchmark_coding(args.repetitions)
     if args.part in ("codec", "all"):
         benchmark_codec(args.codec, args.repetitions, args.threads, args.quality)
+    if args.part == "serial":  # takes minutes, so only where it is asked for
+        benchmark_serial(args.codec, args.threads, 50.0 if args.quality is None else args.quality)
 
 
 def interleaved(tasks: Sequence[Task], repetitions: int) -> list[Timing]:
@@ -209,6 +211,38 @@ def benchmark_codec(name: str, repetitions: int, threads: int, quality: float | 
     )
     rows = [[t.name, f"{t.ours:.3f}", f"{t.peer:.3f}", "s", f"{t.ours / t.peer:.3f}"] for t in timings]
     print(format_table(HEAD, rows, left=(0, 3)) + "\n(less is faster)")
+
+
+def benchmark_serial(name: str, threads: int, quality: float) -> None:
+    """Times one decoding by a network whose context model goes from position to position.
+
+    Args:
+        name: Weights, by name or path.
+        threads: CPU threads, for the report.
+        quality: Of the codec.
+    """
+    pixels = _photo()
+    codec = latentpress.load(name, device="cpu")
+    serial = compressai_peer.serial_model()
+    with torch.inference_mode():
+        packed = serial.compress(pixels[None].float() / 255.0)
+        data = codec.compress(pixels, quality=quality)
+        codec.decompress(data)
+        start = time.perf_counter()
+        codec.decompress(data)
+        middle = time.perf_counter()
+        serial.decompress(packed["strings"], packed["shape"])
+        ours, theirs = middle - start, time.perf_counter() - middle
+    print(
+        f"Decoding one photograph of {WIDTH} x {HEIGHT} once, CPU, {threads} threads; ours '{name}' at "
+        f"quality {quality:g},\nthe peer CompressAI's cheng2020-attn quality "
+        f"{compressai_peer.SERIAL_QUALITY}, random weights."
+    )
+    print(
+        format_table(
+            HEAD, [["decode", f"{ours:.3f}", f"{theirs:.1f}", "s", f"{ours / theirs:.4f}"]], left=(0, 3)
+        )
+    )
 
 
 def _photo() -> torch.Tensor:

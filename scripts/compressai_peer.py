@@ -12,6 +12,7 @@ import torch
 # What its trained mbt2018-mean of quality 8 needs on Kodak is in assets/data/kodak_anchors.json.
 PEER_MODEL = "mbt2018-mean"
 PEER_QUALITY = 8
+SERIAL_QUALITY = 6
 # Standard deviations of latent channels spread over this many octaves, as trained models' do.
 OCTAVES = 9.0
 SEED = 7
@@ -92,6 +93,22 @@ def realistic_model(pixels: torch.Tensor, bpp: float) -> Any:
         last.bias.copy_((last.bias - centre) * factor)
         hyper.weight.zero_()
         hyper.bias.copy_(torch.cat([deviations, torch.zeros_like(deviations)]))
+    return model
+
+
+def serial_model() -> Any:
+    """CompressAI's Cheng2020 network with random weights, which decodes position after position.
+
+    Returns:
+        The model, ready to compress. What its weights say makes no difference to how often its context model
+        runs, which is what takes the time.
+    """
+    import_compressai()
+    from compressai.zoo import cheng2020_attn
+
+    torch.manual_seed(SEED)
+    model = cheng2020_attn(SERIAL_QUALITY, pretrained=False).eval()
+    model.update()
     return model
 
 

@@ -22,8 +22,8 @@ from latentpress.models.mlic.schedule import SliceSchedule
 
 IMAGE = "image"
 IMAGE_MAX = "image-max"
+FAMILIES = (IMAGE, IMAGE_MAX)
 IMAGE_TWIN = "image-twin"
-FAMILIES = (IMAGE, IMAGE_MAX, IMAGE_TWIN)
 
 
 def build_image_max_network(
@@ -134,7 +134,7 @@ def build_from_config(family: str, config: Mapping[str, Any]) -> ImageNetwork:
     """
     if family == IMAGE:
         return build_image_network(**config)
-    if family not in FAMILIES:
+    if family not in (IMAGE_MAX, IMAGE_TWIN):
         raise ValueError(f"there is no family of image networks called {family!r}: {', '.join(FAMILIES)}")
     arguments = dict(config)
     arguments["schedule"] = SliceSchedule.from_config(config["schedule"])

@@ -35,6 +35,34 @@ def test_a_quality_replaces_the_one_of_equal_bytes(monkeypatch) -> None:
     assert given == [("index", 7, 2, 85.0), ("image", 3, 2, None)]
 
 
+def test_serial_decoding_is_timed_once_and_only_if_asked_for(monkeypatch, capsys) -> None:
+    decoded: list[str] = []
+
+    class Codec:
+        def compress(self, pixels, quality):
+            return b"ours"
+
+        def decompress(self, data):
+            decoded.append(data.decode())
+
+    class Serial:
+        def compress(self, pixels):
+            return {"strings": ["theirs"], "shape": (8, 12)}
+
+        def decompress(self, strings, shape):
+            decoded.append(strings[0])
+
+    monkeypatch.setattr(benchmark.latentpress, "load", lambda name, device: Codec())
+    monkeypatch.setattr(benchmark.compressai_peer, "serial_model", Serial)
+    assert main(["--part", "serial", "--codec", "image-max"]) == 0
+    assert decoded == ["ours", "ours", "theirs"]  # one to warm up
+    assert "'image-max' at quality 50" in capsys.readouterr().out
+    for part in ("benchmark_coding", "benchmark_codec"):
+        monkeypatch.setattr(benchmark, part, lambda *arguments: None)
+    assert main([]) == 0
+    assert len(decoded) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("compressai") is None, reason="the peer is not installed")
 def test_coding_runs() -> None:

@@ -1,0 +1,80 @@
+"""What a cut stream shows beside a whole one."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentpress.codecs.registry import load
+from latentpress.scripts import cut_streams
+from latentpress.train.export import export_image
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with small weights of two families and a folder of pictures."""
+    folder = tmp_path_factory.mktemp("cut")
+    path = Path(__file__).parents[1] / "codecs" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("small_networks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network = module.tiny_max_network(seed=2)
+    made = export_image(network.config, network.state_dict(), family="image-max")
+    (folder / "image-max.safetensors").write_bytes(made.to_bytes())
+    (folder / "pictures").mkdir()
+    coarse = np.random.default_rng(3).integers(0, 256, (2, 6, 8, 3), np.uint8)
+    for number, pixels in enumerate(coarse):
+        picture = Image.fromarray(pixels).resize((80, 64), Image.Resampling.BICUBIC)
+        picture.save(folder / "pictures" / f"{number}.png")
+    return folder
+
+
+def test_less_of_a_stream_shows_less(place) -> None:
+    codec = load(place / "image-max.safetensors")
+    cut = cut_streams.cut_picture(codec, place / "pictures" / "0.png", 80.0)
+    assert 0 < cut.core_share < 1
+    assert cut.psnr > cut.core_psnr > cut.side_psnr
+
+
+def test_side_information_alone_reads_one_group(place) -> None:
+    """All but the side information is as if there were no symbols: residuals of nothing but zeros."""
+    codec = load(place / "image-max.safetensors")
+    seen = []
+
+    class Watched(cut_streams.SideInformationAlone):
+        def read(self, part, tables, prefix):
+            reading = super().read(part, tables, prefix)
+            get = reading.get
+
+            def watched(indexes):
+                found = get(indexes)
+                seen.append(found.result())
+                return found
+
+            reading.get = watched
+            return reading
+
+    original, cut_streams.SideInformationAlone = cut_streams.SideInformationAlone, Watched
+    try:
+        cut_streams.cut_picture(codec, place / "pictures" / "1.png", 80.0)
+    finally:
+        cut_streams.SideInformationAlone = original
+    assert seen[0].any()
+    assert len(seen) > 2
+    assert not any(group.any() for group in seen[1:])
+
+
+def test_command_prints_a_row_a_quality(place, capsys) -> None:
+    weights = str(place / "image-max.safetensors")
+    arguments = ["--weights", weights, "--data", str(place / "pictures"), "--qualities", "40", "90"]
+    assert cut_streams.main([*arguments, "--limit", "1"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[-2:]] == ["40", "90"]
+
+
+def test_weights_with_one_part_are_refused(repository, place, capsys) -> None:
+    weights = str(repository / "tests" / "golden" / "v1" / "image_tiny.safetensors")
+    assert cut_streams.main(["--weights", weights, "--data", str(place / "pictures")]) != 0
+    assert "one part only" in capsys.readouterr().err
