@@ -15,7 +15,6 @@ from PIL import Image
 import latentpress
 from latentpress.codecs import registry
 from latentpress.models.image.network import build_image_network
-from latentpress.train.export import export_image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -84,9 +83,6 @@ def namespace(workshop, shipped, monkeypatch) -> dict[str, Any]:
     for name in ("image", "model"):
         Path(f"{name}.safetensors").write_bytes(shipped["image"].read_bytes())
     helpers = loaded("codecs/conftest.py")
-    network = helpers.tiny_max_network(seed=2)
-    made = export_image(network.config, network.state_dict(), family=network.family)
-    Path("image-max.safetensors").write_bytes(made.to_bytes())
     Path("photo.lpz").write_bytes(registry.load("image").compress(picture))
     camera = np.eye(4, dtype=np.float32)
     camera[2, 3] = 3.0
