@@ -22,7 +22,7 @@ from latentpress.codecs.field_encoding import DEFAULT_QUALITY, FieldJob, packed
 from latentpress.codecs.field_file import FieldFile
 from latentpress.codecs.field_input import bound_of, checked_bound, checked_field
 from latentpress.codecs.field_networks import Decoder, RatioModel, load_ratio, with_prefix
-from latentpress.codecs.field_payload import ANY_MODEL, GROUP
+from latentpress.codecs.field_payload import ANY_MODEL
 from latentpress.codecs.field_quality import FlowCritic, shipped_critic
 from latentpress.codecs.field_refinement import FieldRefiner
 from latentpress.codecs.field_time import between
@@ -30,7 +30,6 @@ from latentpress.codecs.field_writer import ArraySource, BlockWriter, Coding
 from latentpress.codecs.rate_control import quality_to_tenths
 from latentpress.codecs.volume_coder import Axes
 from latentpress.codecs.weights import WeightFile, read_weight_file
-from latentpress.models.field.projection import solenoidal
 
 
 class FieldCodec(Codec):
@@ -301,11 +300,7 @@ class FieldCodec(Codec):
         """
         notify = progress or no_progress
         notify(0.0, "decoding")
-        values, header = decode_stream(self, data, decoder, limits)
-        if divergence_free:
-            if header.shape[0] != GROUP or header.bound is not None:
-                raise ValueError("only a field of three components, without a bound, is made divergence-free")
-            values = solenoidal(torch.from_numpy(values), header.periodic).numpy()
+        values, header = decode_stream(self, data, decoder, limits, divergence_free)
         notify(1.0, "done")
         return torch.from_numpy(values[:, 0] if header.flat else values)
 

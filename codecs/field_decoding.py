@@ -11,8 +11,8 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,12 +23,14 @@ from latentpress.codecs.bitstream import (
     CodecId,
     CorruptStream,
     Limits,
+    SectionType,
     TruncatedStream,
     UnknownModel,
     read_container,
 )
 from latentpress.codecs.bounded_residual import decode_residual
 from latentpress.codecs.field_blocks import BlocksHeader, is_in_blocks
+from latentpress.codecs.field_energies import unpack_energies
 from latentpress.codecs.field_exact import restore_mask, unpack_array, unpack_exceptions, unpack_mask
 from latentpress.codecs.field_networks import Decoder, write_scaled
 from latentpress.codecs.field_payload import (
@@ -39,9 +41,28 @@ from latentpress.codecs.field_payload import (
     read_field_header,
     split_parts,
 )
+from latentpress.models.field.projection import solenoidal
 
 if TYPE_CHECKING:
     from latentpress.codecs.field import FieldCodec
+
+
+class Decoding(NamedTuple):
+    """How to decode a stream without a bound.
+
+    Attributes:
+        decoder: Which.
+        divergence_free: Divergence will be removed from what it makes.
+        energies: Of small scales, of each whole group of components, as the stream says them; empty if it
+            says none.
+    """
+
+    decoder: Decoder = "faithful"
+    divergence_free: bool = False
+    energies: Sequence[NDArray[np.float64]] = ()
+
+
+FAITHFUL = Decoding()
 
 
 def check_decoder(decoder: Decoder) -> None:
@@ -55,7 +76,7 @@ def check_decoder(decoder: Decoder) -> None:
 
 
 def decode_stream(
-    codec: FieldCodec, data: bytes, decoder: Decoder, limits: Limits
+    codec: FieldCodec, data: bytes, decoder: Decoder, limits: Limits, divergence_free: bool = False
 ) -> tuple[NDArray[Any], FieldHeader | BlocksHeader]:
     """Restores the values of a complete stream.
 
@@ -64,13 +85,14 @@ def decode_stream(
         data: The stream.
         decoder: For streams without a bound.
         limits: Caps, checked before anything is allocated.
+        divergence_free: Remove the divergence of a velocity field of three components.
 
     Returns:
         Values ``(C, D, H, W)``, and what the stream says of them.
 
     Raises:
         StreamError: Anything is wrong with the bytes.
-        ValueError: The decoder is unknown or not in the weights.
+        ValueError: The decoder is unknown or not in the weights, or the field has no divergence to remove.
 
     Example:
         >>> from latentpress.codecs.bitstream import DEFAULT_LIMITS
@@ -89,7 +111,8 @@ def decode_stream(
         with codec.open(io.BytesIO(data), decoder=decoder, limits=limits) as field:
             values = field[...]
             values = values[:, None] if field.header.flat else values
-            return _sharpened(codec, values, field.header, decoder), field.header
+            values = _sharpened(codec, values, field.header, decoder)
+            return (_solenoidal(values, field.header) if divergence_free else values), field.header
     header, offset = read_field_header(container.payload, limits)
     expected = codec.fingerprint if header.mode == Mode.NETWORK else ANY_MODEL
     if container.fingerprint != expected:
@@ -97,7 +120,22 @@ def decode_stream(
             f"the stream needs the model {container.fingerprint.hex()}, "
             f"this codec is {codec.fingerprint.hex()}"
         )
-    return decode_payload(header, container.payload, offset, codec, decoder), header
+    section = container.get(SectionType.ENERGIES)
+    energies = () if section is None else unpack_energies(section, header)
+    decoding = Decoding(decoder, divergence_free, energies)
+    values = decode_payload(header, container.payload, offset, codec, decoding)
+    # Without energies, and by the faithful decoder, streams become the same values as ever.
+    to_ends = decoder == "realistic" and len(energies) > 0
+    return (_solenoidal(values, header, to_ends) if divergence_free else values), header
+
+
+def _solenoidal(
+    values: NDArray[Any], header: FieldHeader | BlocksHeader, to_ends: bool = False
+) -> NDArray[Any]:
+    if header.shape[0] != GROUP or header.bound is not None:
+        raise ValueError("only a field of three components, without a bound, is made divergence-free")
+    found: NDArray[Any] = solenoidal(torch.from_numpy(values), header.periodic, to_ends).numpy()
+    return found
 
 
 def _sharpened(
@@ -125,7 +163,11 @@ def _sharpened(
 
 
 def decode_payload(
-    header: FieldHeader, payload: bytes, offset: int, codec: FieldCodec, decoder: Decoder = "faithful"
+    header: FieldHeader,
+    payload: bytes,
+    offset: int,
+    codec: FieldCodec,
+    decoding: Decoding = FAITHFUL,
 ) -> NDArray[Any]:
     """Restores the values of a payload, ``(C, D, H, W)`` in the type they came in.
 
@@ -134,7 +176,7 @@ def decode_payload(
         payload: The whole payload.
         offset: Where the header ends.
         codec: Of the stream's model, if its mode needs one.
-        decoder: For streams without a bound.
+        decoding: For streams without a bound.
 
     Raises:
         StreamError: The payload is damaged.
@@ -150,18 +192,18 @@ def decode_payload(
     if bounded:
         values = _within_bound(header, parts, codec)
     else:
-        values = _network_values(header, parts, codec, decoder)
+        values = _network_values(header, parts, codec, decoding)
     if classes is not None:
         restore_mask(values, classes)
     return values
 
 
 def _network_values(
-    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
+    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoding: Decoding
 ) -> NDArray[Any]:
     """The values of a stream without a bound."""
     values = np.empty(header.shape, np.dtype(header.dtype).newbyteorder("="))
-    for part, unit, scale in _decoded_groups(header, groups, codec, decoder):
+    for part, unit, scale in _decoded_groups(header, groups, codec, decoding):
         write_scaled(values[part], unit, scale, header.offsets[part])
     return values
 
@@ -185,7 +227,7 @@ def _within_bound(header: FieldHeader, parts: list[bytes], codec: FieldCodec) ->
 def network_base(header: FieldHeader, groups: list[bytes], codec: FieldCodec) -> NDArray[np.float64]:
     """What the networks make of a field, ``(C, D, H, W)`` without its offsets."""
     base = np.empty(header.shape)
-    for part, unit, scale in _decoded_groups(header, groups, codec, "faithful"):
+    for part, unit, scale in _decoded_groups(header, groups, codec, FAITHFUL):
         write_scaled(base[part], unit, scale)
     return base
 
@@ -199,14 +241,18 @@ def finished(header: FieldHeader, centred: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def _decoded_groups(
-    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoder: Decoder
+    header: FieldHeader, groups: list[bytes], codec: FieldCodec, decoding: Decoding
 ) -> Iterator[tuple[slice, Tensor, float]]:
     """For each group which components it has, these of unit variance on their device, and its scale."""
     components = header.shape[0]
     model = codec.model(header.ratio)
     for number, (data, scale) in enumerate(zip(groups, header.scales, strict=True)):
-        found = model.decode(data, header.shape[1:], header.quality_tenths, header.periodic, decoder)
+        found = model.decode(data, header.shape[1:], header.quality_tenths, header.periodic, decoding.decoder)
         part = slice(number * GROUP, (number + 1) * GROUP)
-        if decoder == "realistic" and part.stop <= components:
-            found = model.sharpened(found, header.quality_tenths, header.periodic)
+        if decoding.decoder == "realistic" and part.stop <= components:
+            if decoding.energies:
+                energies = decoding.energies[number]
+                found = model.matched(found, energies, header.periodic, decoding.divergence_free)
+            else:
+                found = model.sharpened(found, header.quality_tenths, header.periodic)
         yield part, found, scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from latentpress.codecs.bitstream import CodecId, Limits, SectionType, write_con
 from latentpress.codecs.bounded_residual import encode_residual
 from latentpress.codecs.field_decoding import decode_payload, finished, network_base
 from latentpress.codecs.field_effort import MOST_REFINEMENTS, NEIGHBOURHOOD, Effort, Subject, refined_bytes
+from latentpress.codecs.field_energies import is_worth_it, pack_energies, whole_groups
 from latentpress.codecs.field_exact import (
     Exceptions,
     filled,
@@ -51,10 +52,17 @@ _TRIED_UNDER_BOUND = ((8, 0.0), (8, 50.0), (64, 50.0))
 
 
 class Candidate(NamedTuple):
-    """A payload and the model it needs."""
+    """A way to code a field.
+
+    Attributes:
+        payload: Of the stream.
+        fingerprint: Of the model that it needs.
+        energies: Section of the energies of small scales; empty for none.
+    """
 
     payload: bytes
     fingerprint: bytes
+    energies: bytes = b""
 
 
 class FieldJob:
@@ -140,7 +148,22 @@ class FieldJob:
             )
         header = self.header(Mode.NETWORK, None, ratio, tenths)
         parts = [*self.mask, *self._groups(ratio, tenths, effort)]
-        return Candidate(header.to_bytes() + join_parts(parts), self.codec.fingerprint)
+        payload = header.to_bytes() + join_parts(parts)
+        # Where weights have no gain, small scales keep their energy by themselves.
+        needed = self.codec.model(ratio).gain_of(self.periodic) is not None
+        energies = self._energies if needed and is_worth_it(self._energies, payload) else b""
+        return Candidate(payload, self.codec.fingerprint, energies)
+
+    @cached_property
+    def _energies(self) -> bytes:
+        """Of small scales, for the realistic decoder; the same at every ratio and quality."""
+        model = self.codec.model(self.codec.ratios[0])
+        return pack_energies(
+            [
+                model.energies(unit_group(self.centred, number, self.scales[number]), self.periodic)
+                for number in range(whole_groups(self.values.shape))
+            ]
+        )
 
     def within_bytes(self, limit: int, ratio: int | None) -> Candidate:
         """The network stream of at most ``limit`` bytes with the least error."""
@@ -293,4 +316,7 @@ def residual_bound(header: FieldHeader, values: NDArray[np.float64], share: floa
 
 def packed(candidate: Candidate) -> bytes:
     """The complete stream of a payload."""
-    return write_container(CodecId.FIELD, candidate.fingerprint, [(SectionType.PAYLOAD, candidate.payload)])
+    sections = [(SectionType.PAYLOAD, candidate.payload)]
+    if candidate.energies:
+        sections.append((SectionType.ENERGIES, candidate.energies))
+    return write_container(CodecId.FIELD, candidate.fingerprint, sections)

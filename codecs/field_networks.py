@@ -20,7 +20,13 @@ from latentpress.codecs.symbol_coders import CodedPart
 from latentpress.codecs.volume_coder import Axes, VolumeCoder, axis_flags
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.field.network import FieldNetwork, build_field_network
-from latentpress.models.field.spectral_gain import SpectralGain
+from latentpress.models.field.spectral_gain import (
+    TRANSMITTED,
+    SpectralGain,
+    band_densities,
+    matching_logarithms,
+    with_factors,
+)
 from latentpress.models.field.transforms import PATCH, STRIDE, Enhancer
 
 INTEGER_PARTS = ("hyper_prior", "hyper_synthesis", "context")
@@ -154,8 +160,35 @@ class RatioModel(NamedTuple):
         return field
 
     @torch.inference_mode()
+    def energies(self, values: NDArray[np.float64], periodic: Axes) -> NDArray[np.float64]:
+        """Energies ``(18,)`` of the small scales of three components ``(3, D, H, W)`` of unit variance."""
+        field = torch.from_numpy(values.astype(np.float32)).to(self.device)
+        found: NDArray[np.float64] = band_densities(field, periodic)[TRANSMITTED].cpu().numpy()
+        return found
+
+    @torch.inference_mode()
+    def matched(
+        self, values: Tensor, energies: NDArray[np.float64], periodic: Axes, divergence_free: bool
+    ) -> Tensor:
+        """Gives the small scales of a whole field of the realistic decoder the energies that a stream says.
+
+        Args:
+            values: ``(3, D, H, W)`` float32 of unit variance, on the networks' device.
+            energies: That they should have, ``(18,)``.
+            periodic: Axes that continue at their far ends.
+            divergence_free: They should have them when divergence has been removed, which is done afterwards.
+
+        Returns:
+            Same shape.
+        """
+        with full_precision(self.device):
+            values = values.contiguous()
+            found = band_densities(values, periodic, divergence=not divergence_free)
+            return with_factors(values, matching_logarithms(torch.from_numpy(energies), found), periodic)
+
+    @torch.inference_mode()
     def sharpened(self, values: Tensor, tenths: int, periodic: Axes) -> Tensor:
-        """Gives the small scales of a whole field of the realistic decoder their energy.
+        """Gives the small scales of a whole field of the realistic decoder the energy that they may have had.
 
         Args:
             values: ``(3, D, H, W)`` float32 of unit variance, on the networks' device.

@@ -38,6 +38,7 @@ TARGETS = (
         "alpha-symbols",
         "picture",
         "field-blocks",
+        "field-energies",
     ),
     *FAMILIES,
     *(f"{family}-symbols" for family in FAMILIES),

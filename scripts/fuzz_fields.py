@@ -1,4 +1,4 @@
-"""Fuzz target of fields in blocks: their table has checksums of its own, which are made right here."""
+"""Fuzz targets of fields in blocks, whose table has checksums that are made right here, and of energies."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from latentpress.codecs.bitstream import (
 from latentpress.codecs.bitstream.varint import decode_varint
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.field_blocks import pack_head, read_blocks_header, table_extent
+from latentpress.codecs.field_energies import pack_energies, unpack_energies
+from latentpress.codecs.field_payload import FieldHeader, Mode
 from latentpress.codecs.registry import available, inspect, load
 from latentpress.scripts.fuzz_codecs import LIMITS, Target, only
 
@@ -50,6 +52,26 @@ def field_blocks_target(weights: str | None) -> Target:
                 only(StreamError, partial(codec.verify, stream, limits=LIMITS))
 
     return Target(run, _seeds(codec))
+
+
+def field_energies_target(weights: str | None) -> Target:
+    """The section of energies, and that what it says is written again as the same bytes.
+
+    Args:
+        weights: None are needed.
+    """
+    header = FieldHeader(Mode.NETWORK, (7, 32, 40, 32), flat=False, double=False)
+
+    def run(data: bytes) -> None:
+        found = only(StreamError, partial(unpack_energies, data, header))
+        if found is not None:
+            assert len(found) == 2
+            assert all(np.isfinite(group).all() and (group > 0).all() for group in found)
+            if min(map(np.min, found)) > 1e-11:
+                assert pack_energies(found) == data
+
+    spectra = [np.geomspace(first, last, 18) for first, last in ((60.0, 1e-4), (1.0, 1.0), (1e-11, 1e4))]
+    return Target(run, [pack_energies([a, b]) for a in spectra for b in spectra])
 
 
 def with_right_table(payload: bytes) -> bytes:

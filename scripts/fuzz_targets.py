@@ -38,7 +38,7 @@ from latentpress.scripts.fuzz_codecs import (
     payload_target,
     symbols_target,
 )
-from latentpress.scripts.fuzz_fields import field_blocks_target
+from latentpress.scripts.fuzz_fields import field_blocks_target, field_energies_target
 from latentpress.scripts.fuzz_pictures import alpha_symbols_target, alpha_target, picture_target
 
 SMALL_CONFIG = {
@@ -192,6 +192,7 @@ TARGETS: dict[str, Callable[[str | None], Target]] = {
     "alpha-symbols": alpha_symbols_target,
     "picture": picture_target,
     "field-blocks": field_blocks_target,
+    "field-energies": field_energies_target,
     **{family: partial(payload_target, family) for family in FAMILIES},
     **{f"{family}-symbols": partial(symbols_target, family) for family in FAMILIES},
 }

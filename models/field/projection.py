@@ -18,8 +18,13 @@ and came within 0.2 % of the smallest, that of second order, at 512 and 2048.
 
 _REACH = len(STENCIL)
 
+_END_STENCIL = (1 / 2,)
+"""The same of second order, for samples that have one neighbour alone towards an end."""
 
-def solenoidal(velocity: Tensor, periodic: Sequence[bool] = (True, True, True)) -> Tensor:
+
+def solenoidal(
+    velocity: Tensor, periodic: Sequence[bool] = (True, True, True), to_ends: bool = False
+) -> Tensor:
     """Removes the part of a velocity field that has divergence.
 
     For a flow without divergence, an error of a codec along the removed part is removed with it. A field
@@ -34,6 +39,8 @@ def solenoidal(velocity: Tensor, periodic: Sequence[bool] = (True, True, True)) 
     Args:
         velocity: ``(3, D, H, W)``, component i along axis i, on a uniform grid with equal spacings.
         periodic: Axes that continue at their far ends.
+        to_ends: Also remove the divergence beside the outermost samples of open axes, where there is room
+            for differences of second order alone. Otherwise much of the divergence gathers there.
 
     Returns:
         Same shape and type; the mean of a periodic field is kept.
@@ -56,7 +63,7 @@ def solenoidal(velocity: Tensor, periodic: Sequence[bool] = (True, True, True)) 
         raise ValueError(
             f"an axis that is not periodic needs more than {2 * _REACH} samples, got {min(open_sizes)}"
         )
-    return _without_differences(velocity.double(), periodic).to(velocity.dtype)
+    return _without_differences(velocity.double(), periodic, to_ends).to(velocity.dtype)
 
 
 def _without_modes(velocity: Tensor) -> Tensor:
@@ -73,17 +80,18 @@ def _without_modes(velocity: Tensor) -> Tensor:
     return torch.fft.irfftn(modes - k * along, s=shape, dim=(1, 2, 3)).to(velocity.dtype)
 
 
-def _without_differences(velocity: Tensor, periodic: Sequence[bool]) -> Tensor:
+def _without_differences(velocity: Tensor, periodic: Sequence[bool], to_ends: bool) -> Tensor:
     """Orthogonal projection of a float64 field that has at least one open axis."""
+    reach = 1 if to_ends else _REACH
     matrices = [
-        _differences(size, wraps).to(velocity.device)
+        _differences(size, wraps, reach).to(velocity.device)
         for size, wraps in zip(velocity.shape[1:], periodic, strict=True)
     ]
     eigen = [torch.linalg.eigh(d @ d.T) for d in matrices]
     # Differences along one axis are taken where those along the others exist, too.
     inner = [
         tuple(
-            slice(None) if wraps or other == axis else slice(_REACH, -_REACH)
+            slice(None) if wraps or other == axis else slice(reach, -reach)
             for other, wraps in enumerate(periodic)
         )
         for axis in range(3)
@@ -101,14 +109,24 @@ def _without_differences(velocity: Tensor, periodic: Sequence[bool]) -> Tensor:
     return result
 
 
-def _differences(size: int, wraps: bool) -> Tensor:
-    """Matrix of differences along an axis, ``(size, size)``, or without the ends if it is open."""
+def _differences(size: int, wraps: bool, reach: int) -> Tensor:
+    """Matrix of differences along an axis, ``(size, size)``, or without ``reach`` samples at ends."""
     matrix = torch.zeros(size, size, dtype=torch.float64)
     rows = torch.arange(size)
-    for distance, weight in enumerate(STENCIL, 1):
-        matrix[rows, (rows + distance) % size] += weight
-        matrix[rows, (rows - distance) % size] -= weight
-    return matrix if wraps else matrix[_REACH:-_REACH]
+    _add_stencil(matrix, rows, STENCIL)
+    if wraps:
+        return matrix
+    if reach < _REACH:
+        ends = torch.tensor([reach, size - 1 - reach])
+        matrix[ends] = 0
+        _add_stencil(matrix, ends, _END_STENCIL)
+    return matrix[reach:-reach]
+
+
+def _add_stencil(matrix: Tensor, rows: Tensor, stencil: Sequence[float]) -> None:
+    for distance, weight in enumerate(stencil, 1):
+        matrix[rows, (rows + distance) % len(matrix)] += weight
+        matrix[rows, (rows - distance) % len(matrix)] -= weight
 
 
 def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:

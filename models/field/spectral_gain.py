@@ -1,9 +1,10 @@
 """A gain on the small scales of decoded turbulence, so that shells of wave numbers get back their energy.
 
 A network that makes errors small leaves out what it cannot know, so decoded small scales are too weak, or too
-strong where there was hardly anything. By how much follows from ratio, quality and wave number, and from the
-flow: how much energy it has at two wave numbers that every ratio keeps. This is measured once for some
-weights (:mod:`latentpress.train.fit_field_gain`).
+strong where there was hardly anything. A stream that says how much energy they had is taken at its word
+(:func:`matching_logarithms`). Otherwise the gain is a guess: by how much follows from ratio, quality and wave
+number, and from the flow: how much energy it has at two wave numbers that every ratio keeps. This is measured
+once for some weights (:mod:`latentpress.train.fit_field_gain`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from latentpress.models.field.projection import STENCIL
 
 BANDS = 33
 """Wave numbers that have a gain, equally spaced from 0 to the Nyquist wave number along an axis."""
@@ -26,6 +29,15 @@ LEAST_SIDE = 32
 LARGEST = 2.5
 """No factor is larger, and none is smaller than its inverse: what is hardly there cannot be made true."""
 
+TRANSMITTED = slice(4, 22)
+"""Bands whose energy a stream may say: no codec loses that below, and simulations have none beyond."""
+
+LARGEST_MATCH = 4.0
+"""No factor to an energy that a stream says is larger, and none is smaller than its inverse."""
+
+_UNMATCHED = 28
+"""The first band behind those where the factor of the last of them has faded to 1."""
+
 _MARGIN = 16
 """Samples that an open axis is continued by at both ends: about as far as gains reach."""
 
@@ -34,9 +46,11 @@ _ALIKE = 4.0
 
 _FLOOR = 1e-12
 
+_PLANES = 8
+
 
 class SpectralGain:
-    """A factor for every wave number, by the quality and the flow.
+    """A factor for every wave number, guessed by the quality and the flow.
 
     ::
 
@@ -91,12 +105,7 @@ class SpectralGain:
         return interpolated(found, torch.tensor(quality / 100, dtype=torch.float64))
 
     def __call__(self, field: Tensor, quality: float, periodic: Sequence[bool]) -> Tensor:
-        """Multiplies the waves of a field.
-
-        Periodic axes go through Fourier transforms. Open ones are continued at both ends by their reflection
-        in the end's value, which has the same slope, and go through cosine transforms::
-
-            field -> continued -> cosines, Fourier -> * factor(|k|) -> back -> cropped
+        """Multiplies the waves of a field, see :func:`with_factors`.
 
         Args:
             field: ``(C, D, H, W)`` float32 of unit variance, any device.
@@ -108,20 +117,65 @@ class SpectralGain:
         """
         if min(field.shape[1:]) < LEAST_SIDE:
             return field
-        logarithms = self.logarithms(band_densities(field, periodic), quality)
-        if not bool(logarithms.any()):
-            return field
-        shape = [n + 2 * _MARGIN * (not wrap) for n, wrap in zip(field.shape[1:], periodic, strict=True)]
-        cosines = {
-            axis: cosine_matrix(shape[axis]).to(field.device) for axis in range(3) if not periodic[axis]
-        }
-        waves = _wave_numbers(shape, periodic).to(field.device)
-        factors = interpolated(logarithms.float().to(field.device), waves).exp()
-        # One component after another: transforms of all would need several times the field's memory.
-        return torch.stack([_filtered(component, factors, cosines, periodic) for component in field])
+        return with_factors(field, self.logarithms(band_densities(field, periodic), quality), periodic)
 
 
-def band_densities(field: Tensor, periodic: Sequence[bool]) -> Tensor:
+def matching_logarithms(true: Tensor, found: Tensor) -> Tensor:
+    """Natural logarithms of the factors that give waves the energy that they should have.
+
+    ::
+
+        log factor = log(true / found) / 2, fading to 0 behind the last band that has a true energy
+
+    Args:
+        true: Densities of the bands :data:`TRANSMITTED`, ``(18,)``.
+        found: Those of the field as it is, ``(BANDS,)``, of :func:`band_densities`.
+
+    Returns:
+        ``(BANDS,)`` float64 on the CPU, at most log 4 either way.
+
+    Example:
+        >>> matching_logarithms(torch.full((18,), 2.0), torch.ones(BANDS))[[3, 4, 21, 24, 28]].exp()
+        tensor([1.0000, 1.4142, 1.4142, 1.2190, 1.0000], dtype=torch.float64)
+    """
+    logarithms = torch.zeros(BANDS, dtype=torch.float64)
+    quotient = true.double().cpu().clamp(min=_FLOOR) / found[TRANSMITTED].double().cpu().clamp(min=_FLOOR)
+    limit = math.log(LARGEST_MATCH)
+    logarithms[TRANSMITTED] = (0.5 * quotient.log()).nan_to_num().clamp(-limit, limit)
+    behind = slice(TRANSMITTED.stop, _UNMATCHED)
+    steps = _UNMATCHED - TRANSMITTED.stop + 1
+    fading = torch.arange(steps - 1, 0, -1, dtype=torch.float64) / steps
+    logarithms[behind] = logarithms[TRANSMITTED.stop - 1] * fading
+    return logarithms
+
+
+def with_factors(field: Tensor, logarithms: Tensor, periodic: Sequence[bool]) -> Tensor:
+    """Multiplies the waves of a field.
+
+    Periodic axes go through Fourier transforms. Open ones are continued at both ends by their reflection
+    in the end's value, which has the same slope, and go through cosine transforms::
+
+        field -> continued -> cosines, Fourier -> * factor(|k|) -> back -> cropped
+
+    Args:
+        field: ``(C, D, H, W)`` float32, any device, at least :data:`LEAST_SIDE` samples a side.
+        logarithms: Natural ones of the factors, ``(BANDS,)``.
+        periodic: Axes that continue at their far ends.
+
+    Returns:
+        Same shape; the same tensor if no factor differs from 1.
+    """
+    if not bool(logarithms.any()):
+        return field
+    shape = [n + 2 * _MARGIN * (not wrap) for n, wrap in zip(field.shape[1:], periodic, strict=True)]
+    cosines = {axis: cosine_matrix(shape[axis]).to(field.device) for axis in range(3) if not periodic[axis]}
+    waves = _wave_numbers(shape, periodic).to(field.device)
+    factors = interpolated(logarithms.float().to(field.device), waves).exp()
+    # One component after another: transforms of all would need several times the field's memory.
+    return torch.stack([_filtered(component, factors, cosines, periodic) for component in field])
+
+
+def band_densities(field: Tensor, periodic: Sequence[bool], divergence: bool = True) -> Tensor:
     """Mean energy of the waves around each band's wave number; white noise has its variance everywhere.
 
     Open axes are windowed first. A wave counts in the two bands next to it, the more the nearer.
@@ -129,6 +183,9 @@ def band_densities(field: Tensor, periodic: Sequence[bool]) -> Tensor:
     Args:
         field: ``(C, D, H, W)`` float32.
         periodic: Axes that continue at their far ends.
+        divergence: Counts the part that has divergence, too. Otherwise the field has three components, and
+            energies are about those of :func:`latentpress.models.field.projection.solenoidal`: of a periodic
+            field just those, as a window and ends make a difference.
 
     Returns:
         ``(BANDS,)`` float64; NaN where there are no waves.
@@ -143,28 +200,62 @@ def band_densities(field: Tensor, periodic: Sequence[bool]) -> Tensor:
     for axis, (size, wraps) in enumerate(zip(sizes, periodic, strict=True)):
         if not wraps:
             # Its mean square is 3/8.
-            shape = [size if other == axis else 1 for other in range(3)]
             hann = torch.hann_window(size, device=field.device) / math.sqrt(3 / 8)
-            window = window * hann.reshape(shape)
-    waves = _wave_numbers(sizes, (True,) * 3).to(field.device).flatten().double()
-    place = (waves * (BANDS - 1)).clamp(max=BANDS - 1)
-    low = place.long().clamp(max=BANDS - 2)
-    share = place - low
+            window = window * _along_axis(hann, axis)
+    squares = torch.zeros((*sizes[:2], sizes[2] // 2 + 1), dtype=torch.float64, device=field.device)
+    numbers = [] if divergence else _derivatives(sizes, all(periodic), field.device)
+    along: Tensor | None = None
+    for axis, component in enumerate(field):
+        modes = torch.fft.rfftn(component * window, norm="ortho")
+        squares += modes.abs().square()
+        if numbers:
+            part = modes * _along_axis(numbers[axis], axis)
+            along = part if along is None else along + part
+    if along is not None:
+        first, second, third = (_along_axis(number.square(), axis) for axis, number in enumerate(numbers))
+        squares -= along.abs().square() / (first + second + third).clamp(min=_FLOOR)
+    return _in_bands(squares, sizes) / len(field)
+
+
+def _along_axis(vector: Tensor, axis: int) -> Tensor:
+    """A vector that is to be multiplied along one of three axes."""
+    return vector.reshape([-1 if other == axis else 1 for other in range(3)])
+
+
+def _derivatives(sizes: Sequence[int], exact: bool, device: torch.device) -> list[Tensor]:
+    """What the derivative of a wave is, without its phase, along each axis: as :func:`solenoidal` has it."""
+    found = []
+    for axis, size in enumerate(sizes):
+        cycles = torch.fft.rfftfreq(size) if axis == 2 else torch.fft.fftfreq(size)
+        # A Nyquist mode has no sign, hence no derivative.
+        angle = torch.where(cycles.abs() == 0.5, 0.0, 2 * math.pi * cycles)
+        if not exact:
+            angle = torch.stack([2 * w * torch.sin(n * angle) for n, w in enumerate(STENCIL, 1)]).sum(0)
+        found.append(angle.to(device))
+    return found
+
+
+def _in_bands(squares: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Means of what the waves of a real transform have, for each band ``(BANDS,)``."""
+    waves = _wave_numbers(sizes, (True,) * 3).to(squares.device)
     # Of a real transform, all but the first and the last plane stand for two waves.
-    weight = torch.full((sizes[2] // 2 + 1,), 2.0, dtype=torch.float64, device=field.device)
+    weight = torch.full((squares.shape[2],), 2.0, dtype=torch.float64, device=squares.device)
     weight[0] = 1.0
     if sizes[2] % 2 == 0:
         weight[-1] = 1.0
-
-    def summed(values: Tensor) -> Tensor:
-        found = torch.bincount(low, values * (1 - share), minlength=BANDS)
-        return found + torch.bincount(low + 1, values * share, minlength=BANDS)
-
-    energy = torch.zeros(BANDS, dtype=torch.float64, device=field.device)
-    for component in field:
-        modes = torch.fft.rfftn(component * window, norm="ortho")
-        energy += summed((modes.abs().square() * weight).flatten())
-    return energy / summed(weight.expand(*sizes[:2], -1).flatten()) / len(field)
+    sums = torch.zeros(2, BANDS, dtype=torch.float64, device=squares.device)
+    # A few planes at a time stay in a processor's cache.
+    for start in range(0, len(waves), _PLANES):
+        part = slice(start, start + _PLANES)
+        place = (waves[part].flatten().double() * (BANDS - 1)).clamp(max=BANDS - 1)
+        low = place.long().clamp(max=BANDS - 2)
+        share = place - low
+        counts = weight.expand(squares[part].shape)
+        for row, values in enumerate(((squares[part] * counts).flatten(), counts.flatten())):
+            upper = values * share
+            sums[row] += torch.bincount(low, values - upper, minlength=BANDS)
+            sums[row] += torch.bincount(low + 1, upper, minlength=BANDS)
+    return sums[0] / sums[1]
 
 
 def interpolated(values: Tensor, place: Tensor) -> Tensor:

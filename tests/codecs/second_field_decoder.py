@@ -4,7 +4,8 @@ It shares the container, the tables, the range coder and the checksum with the l
 trusts its streams: what must be rejected is asserted at most. Values that no network had a part in are those
 of the library to the bit.
 
-Residuals, latents and networks are in second_field_parts.py, beside this file.
+Residuals, latents and networks are in second_field_parts.py, energies of small scales in
+second_field_energies.py, both beside this file.
 """
 
 import importlib.util
@@ -33,6 +34,7 @@ def load_beside(name: str) -> ModuleType:
 
 
 parts = load_beside("second_field_parts")
+energies = load_beside("second_field_energies")
 
 
 @dataclass
@@ -164,9 +166,16 @@ def read_latents(reader: Reader, found: SecondField, weights: dict[str, np.ndarr
 
 
 def network_part(
-    found: SecondField, weights: dict[str, np.ndarray], enhancer: str = "synthesis.enhancer"
+    found: SecondField,
+    weights: dict[str, np.ndarray],
+    enhancer: str = "synthesis.enhancer",
+    section: bytes | None = None,
 ) -> np.ndarray:
-    """What the networks make of the latents of a field or of its joint blocks, in float64."""
+    """What the networks make of the latents of a field or of its joint blocks, in float64.
+
+    With a section of energies, small scales of whole groups have them.
+    """
+    said = [] if section is None else energies.read_section(section, found.shape[0] // 3)
     network = parts.SecondNetwork(weights, found.ratio, found.tenths, found.periodic)
     _, depth, height, width = found.shape
     groups = []
@@ -180,7 +189,10 @@ def network_part(
                 whole[i : i + d, j : j + h, k : k + w] = block.latents[group]
         else:
             whole = found.latents[group]
-        groups.append(network.synthesise(whole, enhancer)[:, :depth, :height, :width] * scale)
+        group_values = network.synthesise(whole, enhancer)[:, :depth, :height, :width]
+        if group < len(said):
+            group_values = energies.matched(group_values, said[group], found.periodic)
+        groups.append(group_values * scale)
     return np.concatenate(groups)[: found.shape[0]]
 
 

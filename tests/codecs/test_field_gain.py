@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 import torch
 
+from latentpress.codecs.bitstream import SectionType, read_container, write_container
 from latentpress.codecs.field import FieldCodec
 from latentpress.codecs.weights import ADDITION, WeightFile
 from latentpress.models.field.spectral_gain import BANDS, SpectralGain
 
 NAMES = [f"{ADDITION}ratio64.realistic.gain.{part}" for part in ("rows", "spread")]
 OPEN_NAMES = [f"{ADDITION}ratio64.realistic.open_gain.{part}" for part in ("rows", "spread")]
+
+
+def without_energies(data: bytes) -> bytes:
+    """The stream as it would be if it said nothing of its small scales."""
+    container = read_container(data)
+    return write_container(
+        container.codec_id, container.fingerprint, [(SectionType.PAYLOAD, container.payload)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +127,7 @@ def test_further_components_and_gaps(codecs, flow) -> None:
     before, after = codecs
     x = np.concatenate((flow, flow[:1]))
     x[:, 5:9, 3, 3] = np.nan
-    data = after.compress(x, ratio=64)
+    data = without_energies(after.compress(x, ratio=64))
     without, found = (c.decompress(data, decoder="realistic") for c in (before, after))
     assert np.array_equal(found.isnan().numpy(), np.isnan(x))
     finite = ~np.isnan(x)

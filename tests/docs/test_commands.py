@@ -53,6 +53,7 @@ NOT_RUN = {
     "python -m latentpress.scripts.documentation_figures": "rewrites the README; tests/docs/test_site.py",
     "python -m latentpress.scripts.shape_acceptance": "takes an hour; test_shape_acceptance.py",
     "python -m latentpress.scripts.field_scores": "needs what the next makes; test_field_scores.py",
+    "python -m latentpress.scripts.field_small_scales": "needs flows; test_field_small_scales.py",
     "python -m latentpress.scripts.make_turbulence": "simulates; tests/train/data/test_turbulence.py",
 }
 

@@ -25,6 +25,7 @@ GOLDEN = ROOT / "tests" / "golden" / "v1"
 FAMILY_OF = {
     "picture": "image",
     "field-blocks": "field",
+    "field-energies": "field",
     **{f"{family}-symbols": family for family in FAMILIES},
 }
 CASES = sorted(path for path in FOUND.rglob("*") if path.is_file())

@@ -79,3 +79,22 @@ def test_type_is_kept() -> None:
 def test_shapes_that_do_not_fit(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected three components|more than 4 samples"):
         solenoidal(torch.zeros(shape), (False,) * 3)
+
+
+@pytest.mark.parametrize("periodic", [(False, False, False), (True, False, False), (False, True, True)])
+def test_divergence_up_to_the_ends(periodic: tuple[bool, bool, bool]) -> None:
+    """Differences of second order beside the outermost samples of open axes, of fourth order elsewhere."""
+    noise = torch.randn(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    once = solenoidal(noise, periodic, to_ends=True)
+    total = torch.zeros(())
+    inner = tuple(slice(None) if wraps else slice(1, -1) for wraps in periodic)
+    for axis, wraps in enumerate(periodic):
+        u = once[axis].movedim(axis, 0)
+        near, far = u.roll(-1, 0) - u.roll(1, 0), u.roll(-2, 0) - u.roll(2, 0)
+        d = 2 / 3 * near - 1 / 12 * far
+        if not wraps:
+            d[[1, -2]] = near[[1, -2]] / 2
+        total = total + d.movedim(0, axis)[inner]
+    assert total.abs().max() < 1e-10
+    assert torch.allclose(solenoidal(once, periodic, to_ends=True), once, atol=1e-10)
+    assert abs(float(((noise - once) * once).sum())) < 1e-8

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from latentpress.models.field.projection import solenoidal
 from latentpress.models.field.spectral_gain import (
     BANDS,
     LARGEST,
+    LARGEST_MATCH,
     LEAST_SIDE,
     SEEN,
+    TRANSMITTED,
     SpectralGain,
     band_densities,
+    matching_logarithms,
+    with_factors,
 )
 
 BOX = (True, True, True)
@@ -106,3 +111,30 @@ def test_arrays_that_are_no_gain(damage: str) -> None:
         spread[0, 0, 0] = math.nan
     with pytest.raises(ValueError, match="gains have finite rows"):
         SpectralGain(rows, spread)
+
+
+def test_waves_get_the_energy_that_they_should_have() -> None:
+    """Up to a limit, fading behind the last band that says something; NaN, where there are no waves, is 1."""
+    true = torch.ones(TRANSMITTED.stop - TRANSMITTED.start)
+    found = torch.full((BANDS,), 4.0)
+    found[10], found[11], found[12] = 1e-9, 1e9, math.nan
+    factors = matching_logarithms(true, found).exp()
+    assert factors[[3, 4, 10, 11, 12, 21, 28, 32]].tolist() == pytest.approx(
+        [1, 0.5, LARGEST_MATCH, 1 / LARGEST_MATCH, 1, 0.5, 1, 1]
+    )
+    assert bool((factors[21:29].diff() > 0).all())
+    x = noise(48, 40, 40)
+    true = 0.3 * band_densities(x, BOX)[TRANSMITTED]
+    changed = with_factors(x, matching_logarithms(true, band_densities(x, BOX)), BOX)
+    torch.testing.assert_close(band_densities(changed, BOX)[5:21], true[1:17], rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("periodic", [BOX, (False,) * 3, (True, False, True)])
+def test_energies_without_divergence(periodic: tuple[bool, bool, bool]) -> None:
+    """They are those of the projected field, but for a window's part in it."""
+    x = with_factors(noise(48, 40, 33), -0.12 * torch.arange(BANDS), BOX)
+    expected = band_densities(solenoidal(x, periodic, to_ends=True), periodic)
+    found = band_densities(x, periodic, divergence=False)
+    tolerance = 1e-4 if all(periodic) else 0.05
+    torch.testing.assert_close(found[TRANSMITTED], expected[TRANSMITTED], rtol=tolerance, atol=0)
+    assert bool((found[TRANSMITTED] < 0.8 * band_densities(x, periodic)[TRANSMITTED]).all())
