@@ -24,8 +24,9 @@ def family_facts(figures: Path, cards: Mapping[str, ModelCard]) -> dict[str, str
         cards: Of the weights that ship, by family.
     """
     found = {}
-    if "image-max" in cards and (fact := image_max_fact(cards["image-max"])):
-        found["image-max"] = fact
+    sentence = image_max_fact(cards["image-max"]) if "image-max" in cards else None
+    if sentence:
+        found["image-max"] = sentence
     facts = {
         "field": (FIELD_FILE, field_fact),
         "index": (INDEX_FILE, index_fact),
