@@ -16,7 +16,6 @@ from latentpress.codecs import registry, weights
 from latentpress.codecs.card import ModelCard
 from latentpress.codecs.weights import read_weight_file
 from latentpress.scripts import batch_pool
-from latentpress.train.export import export_image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "v1"
@@ -35,12 +34,9 @@ def loaded(path: str) -> ModuleType:
 def shipped(tmp_path_factory) -> dict[str, Path]:
     """Small weights of every family under the names of those that ship, with cards."""
     folder = tmp_path_factory.mktemp("weights")
-    contents = {
-        name: (GOLDEN / f"{name}_tiny.safetensors").read_bytes() for name in ("image", "index", "shape")
-    }
+    families = ("image", "image-max", "index", "shape")
+    contents = {name: (GOLDEN / f"{name}_tiny.safetensors").read_bytes() for name in families}
     contents["field"] = loaded("codecs/tiny_field.py").make_weights().to_bytes()
-    network = loaded("codecs/conftest.py").tiny_max_network(seed=2)
-    contents["image-max"] = export_image(network.config, network.state_dict(), family="image-max").to_bytes()
     for name, content in contents.items():
         path = folder / f"{name}.safetensors"
         path.write_bytes(content)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -42,15 +43,10 @@ def helpers(name: str):
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     """A folder with small weights of every family."""
-    from latentpress.train.export import export_image
-
     folder = tmp_path_factory.mktemp("weights")
-    for family in ("image", "index", "shape"):
+    for family in ("image", "image-max", "index", "shape"):
         name = f"{family}_tiny.safetensors"
         (folder / name).write_bytes((GOLDEN / name).read_bytes())
-    network = helpers("conftest").tiny_max_network(seed=2)
-    made = export_image(network.config, network.state_dict(), family=network.family)
-    (folder / "image-max_tiny.safetensors").write_bytes(made.to_bytes())
     (folder / "field_tiny.safetensors").write_bytes(helpers("tiny_field").make_weights().to_bytes())
     return folder
 
@@ -201,9 +197,13 @@ class TestCampaign:
         monkeypatch.setattr(fuzz_campaign.subprocess, "run", run)
         monkeypatch.setitem(sys.modules, "atheris", object())
         monkeypatch.setattr(fuzz_campaign, "shipped_weights", dict)
+        folder = tmp_path / "weights"
+        folder.mkdir()
+        for family in ("image", "index", "shape", "field"):
+            shutil.copy(GOLDEN / f"{family}_tiny.safetensors", folder)
         out_path = tmp_path / "campaign.json"
         code = fuzz_campaign.main(
-            ["--inputs", "1000", "--out", str(out_path), "--weights", str(GOLDEN), "--corpus", str(tmp_path)]
+            ["--inputs", "1000", "--out", str(out_path), "--weights", str(folder), "--corpus", str(tmp_path)]
         )
         assert code == 1
         found = {one["target"]: one for one in json.loads(out_path.read_text())["outcomes"]}
