@@ -94,6 +94,20 @@ class MuonAdam(torch.optim.Optimizer):
         self._rates: list[Tensor] = []
         self._graph: torch.cuda.CUDAGraph | None = None
         self._steps = 0
+        self._preconditioners: dict[Tensor, Tensor] = {}
+
+    def precondition(self, preconditioners: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Lets Muon move matrices in other coordinates, see :mod:`latentpress.train.preconditioning`.
+
+        A matrix W that multiplies x is moved as ``W P^-1`` would be, which multiplies ``P x``. To be called
+        before the first step that is recorded.
+
+        Args:
+            preconditioners: Matrices ``(rows, columns)`` of this optimiser with P, ``(columns, columns)``
+                and symmetric; those of others are ignored.
+        """
+        own = {p for group in self.param_groups if group["matrices"] for p in group["params"]}
+        self._preconditioners = {weight: found for weight, found in preconditioners if weight in own}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -139,17 +153,23 @@ class MuonAdam(torch.optim.Optimizer):
                 self._step_adam(members, group, rate)
 
     def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any], rate: Tensor) -> None:
-        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        alike: dict[tuple[torch.Size, bool], list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             if "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-            by_shape[parameter.shape].append(parameter)
-        for shape, members in by_shape.items():
+            alike[parameter.shape, parameter in self._preconditioners].append(parameter)
+        for (shape, preconditioned), members in alike.items():
             gradients = [p.grad for p in members]
             momenta = [self.state[p]["momentum"] for p in members]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-            updates = orthogonalise(torch.stack(ahead)).to(members[0].dtype).unbind()
+            stacked = torch.stack(ahead)
+            if preconditioned:
+                factors = torch.stack([self._preconditioners[p] for p in members])
+                moved = orthogonalise(stacked @ factors).to(members[0].dtype) @ factors
+            else:
+                moved = orthogonalise(stacked).to(members[0].dtype)
+            updates = moved.unbind()
             if group["weight_decay"]:
                 torch._foreach_mul_(members, 1 - rate * group["weight_decay"])
             scaled = torch._foreach_mul(updates, rate * (_RMS_MATCH * max(shape) ** 0.5))

@@ -8,6 +8,7 @@ from torch import nn
 
 from latentpress.models.image.network import build_image_network
 from latentpress.train.optimizer import MuonAdam, orthogonalise, parameter_groups
+from latentpress.train.preconditioning import preconditioner
 
 NO_CLIPPING = 1e30
 
@@ -232,3 +233,32 @@ def test_groups_of_the_image_network() -> None:
     for name in ("analysis.stem.weight", "synthesis.head.weight", "context.heads.2.weight", "gain.knots"):
         assert name in adam_names
     assert all(p.ndim == 2 for p in muon["params"])
+
+
+def test_preconditioning_is_muon_in_other_coordinates() -> None:
+    torch.manual_seed(4)
+    weights = [nn.Parameter(torch.randn(6, 4)) for _ in range(3)]
+    moment = torch.randn(4, 4)
+    factor = preconditioner(moment @ moment.mT)
+    plain = [nn.Parameter(p.detach() @ factor.inverse()) for p in weights[:2]]
+    plain.append(nn.Parameter(weights[2].detach().clone()))  # one that nothing is known of
+    settings = {"lr": 0.01, "weight_decay": 0.1, "max_norm": NO_CLIPPING}
+    optimizer = MuonAdam([{"params": weights, "matrices": True}], **settings)
+    optimizer.precondition([*((p, factor) for p in weights[:2]), (torch.zeros(6, 4), factor)])
+    other = MuonAdam([{"params": plain, "matrices": True}], **settings)
+    for step in range(3):
+        give_gradients(weights, step)
+        for p, q in zip(weights, plain, strict=True):
+            q.grad = p.grad @ factor if p is not weights[2] else p.grad.clone()
+        optimizer.step()
+        other.step()
+    for p, q in zip(weights, plain, strict=True):
+        expected = q if p is weights[2] else q @ factor
+        torch.testing.assert_close(p.detach(), expected.detach(), rtol=0, atol=2e-4)
+
+
+def test_vectors_are_not_preconditioned() -> None:
+    (vector,) = leaves((5,))
+    optimizer = MuonAdam([{"params": [vector], "matrices": False}])
+    optimizer.precondition([(vector, torch.eye(5))])
+    assert not optimizer._preconditioners
