@@ -56,6 +56,7 @@ class SectionType(IntEnum):
     ALPHA = 5
     TILES = 6
     DEPTH = 128
+    COLOUR = 129
 
 
 class Section(NamedTuple):
