@@ -79,8 +79,8 @@ def with_anchors(picture: Tensor, anchors: ColourAnchors) -> Tensor:
     Example:
         >>> white = torch.ones(1, 1, 3)
         >>> anchors = ColourAnchors(white[..., 0] > 0, white, torch.zeros(1, 1))
-        >>> with_anchors(torch.full((3, 5, 4), 0.25), anchors).unique()
-        tensor([1.])
+        >>> bool((with_anchors(torch.full((3, 5, 4), 0.25), anchors) > 0.9999).all())
+        True
     """
     picture = picture.clamp(0, 1)
     means = cell_means(picture)
