@@ -26,6 +26,7 @@ from latentpress.codecs.bitstream import (
 )
 from latentpress.codecs.effort import check_effort
 from latentpress.codecs.index_coder import IndexCoder
+from latentpress.codecs.index_colours import anchors_of, read_section
 from latentpress.codecs.index_payload import (
     MARKER,
     MAX_PACKETS,
@@ -51,6 +52,7 @@ from latentpress.codecs.weights import ADDITION, APPEARANCE, WeightFile
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.index.cell_lattice import CellLattice, LatticeDirections
 from latentpress.models.index.cell_texture import CellTexture
+from latentpress.models.index.colour_anchors import with_anchors
 from latentpress.models.index.granularity import GrainMap
 from latentpress.models.index.model import IndexModel, build_index_model
 from latentpress.models.index.prior import GrainIndexes
@@ -233,10 +235,18 @@ class IndexCodec(Codec):
         report = report_on(
             found.indexes, grains, (header.height, header.width), header.packets, found.lost_packets
         )
-        colour = self._synthesise(found, bool(report.lost_indexes))
+        colour = self.synthesise(found, bool(report.lost_indexes))
+        lost = sections.lost
+        if sections.colour is not None:
+            try:
+                colour = self._with_colours(colour, sections.colour)
+            except StreamError:
+                if not repair:
+                    raise
+                lost = True
         picture = finished_picture(colour, sections, header.height, header.width, limits)
         notify(1.0, "done")
-        return RepairedPicture(picture, report) if repair else picture
+        return RepairedPicture(picture, report._replace(lost_sections=lost)) if repair else picture
 
     def verify(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decodes all symbols and checks every checksum, without synthesising the picture.
@@ -245,7 +255,10 @@ class IndexCodec(Codec):
             StreamError: Anything is wrong with the bytes.
         """
         header = self._receive(data, limits).header
-        read_picture_sections(data, limits).check(header.height, header.width, limits)
+        sections = read_picture_sections(data, limits)
+        sections.check(header.height, header.width, limits)
+        if sections.colour is not None:
+            read_section(sections.colour, (header.channels, header.height, header.width))
 
     def index_bits(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> IndexBits:
         """What the parts of a stream need, and what they would need without a prior.
@@ -319,7 +332,23 @@ class IndexCodec(Codec):
         return image
 
     @torch.inference_mode()
-    def _synthesise(self, found: ReceivedIndexes, incomplete: bool) -> Tensor:
+    def _with_colours(self, picture: Tensor, section: bytes) -> Tensor:
+        """A decoded picture with the colours that a section says."""
+        channels, height, width = picture.shape
+        cells = read_section(section, (channels, height, width))
+        return with_anchors(picture, anchors_of(cells, picture.device))
+
+    @torch.inference_mode()
+    def synthesise(self, found: ReceivedIndexes, incomplete: bool = False) -> Tensor:
+        """The picture of indices, as it is before colours and alpha of other sections.
+
+        Args:
+            found: Its symbols.
+            incomplete: Whether some are lost, so that the prior has to say what they may have been.
+
+        Returns:
+            ``(3, H, W)`` or ``(1, H, W)`` around [0, 1].
+        """
         header, grains, indexes = found.header, found.grains, found.indexes
         book = torch.tensor([header.book], device=self.device)
         if incomplete:

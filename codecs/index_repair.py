@@ -21,6 +21,8 @@ class RepairReport(NamedTuple):
         lost_indexes: How many of them were predicted.
         region: ``(H, W)`` bool: pixels whose own index was predicted. Others may differ a little as well,
             because the decoder looks at neighbours.
+        lost_sections: Whether what stands before the packets is missing or damaged: if there were alpha,
+            more than 8 bits or colour anchors, the picture is without them.
     """
 
     packets: int
@@ -28,6 +30,7 @@ class RepairReport(NamedTuple):
     indexes: int
     lost_indexes: int
     region: Tensor
+    lost_sections: bool = False
 
 
 class RepairedPicture(NamedTuple):

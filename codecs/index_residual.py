@@ -58,6 +58,11 @@ class Residuals(NamedTuple):
     marked: Bits
     indexes: NDArray[np.int64]
 
+    def only_marked(self) -> Residuals:
+        """The same as a decoder has them: UNKNOWN outside of marked cells."""
+        marked = self.marked.repeat(_ACROSS, axis=0).repeat(_ACROSS, axis=1)
+        return Residuals(self.marked, np.where(marked, self.indexes, UNKNOWN))
+
 
 class PatchChoice(NamedTuple):
     """The best patches for a picture, everywhere.

@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentpress.codecs.base import Progress
+from latentpress.codecs.bitstream import SectionType
 from latentpress.codecs.grain_map_coder import levels_of
+from latentpress.codecs.index_colours import ColourChoice
 from latentpress.codecs.index_payload import IndexHeader
 from latentpress.codecs.index_refinement import IndexRefinement, steps_of
 from latentpress.codecs.index_residual import PatchChoice, Residuals, residual_level
+from latentpress.codecs.index_streams import ReceivedIndexes
 from latentpress.codecs.rate_control import QualitySearch
 from latentpress.models.index.granularity import (
     CELL,
@@ -158,6 +161,9 @@ class Trials:
         padded = F.pad(rgb[None], (0, -self._width % CELL, 0, -self._height % CELL), mode="replicate")
         image = padded.permute(0, 2, 3, 1).contiguous()
         self._image = image
+        # Grey pictures have no colours to be wrong.
+        choice = ColourChoice(rgb) if self._channels == 3 else None
+        self._colours = choice if choice is not None and choice.possible else None
         self._patches: PatchChoice | None = None
         features = codec.model.encoder.features(image)
         self._features = features
@@ -177,9 +183,25 @@ class Trials:
         residuals = self._residuals(grains, indexes, setting.book, setting.residual)
         header = self._header(grains, setting.book, residuals)
         payload = self._codec.send(header, grains, indexes, residuals)
-        data = self._codec.pack(payload, self._sections, header)
+        sections = [*self._sections, *self._colour_sections(header, grains, indexes, residuals)]
+        data = self._codec.pack(payload, sections, header)
         self._maps[data] = grains, setting.book
         return data
+
+    def _colour_sections(
+        self,
+        header: IndexHeader,
+        grains: GrainMap,
+        indexes: GrainIndexes,
+        residuals: Residuals | None,
+    ) -> list[tuple[int, bytes]]:
+        """What brings colours that the decoder gets wrong back; nothing in nearly all photographs."""
+        if self._colours is None:
+            return []
+        marked = None if residuals is None else residuals.only_marked()
+        decoded = self._codec.synthesise(ReceivedIndexes(header, grains, indexes, marked, ()))
+        content = self._colours.section(decoded)
+        return [] if content is None else [(SectionType.COLOUR, content)]
 
     def refined(self, search: Callable[[], bytes]) -> bytes:
         """A stream with indices that suit the picture, as far as the effort goes.
@@ -291,6 +313,10 @@ class Trials:
         while len(unsplit) > limit and book > 0:
             book -= 1
             unsplit = self.at(Setting(book, 0.0, 0.0))
+        if len(unsplit) > limit and self._colours is not None:
+            # Wrong colours are better than no picture.
+            self._colours = None
+            return self.within_bytes(limit)
         if len(unsplit) > limit:
             raise ValueError(
                 f"{limit:.10g} bytes cannot be met: the smallest stream of this picture has {len(unsplit)}"
@@ -333,8 +359,13 @@ class Trials:
             return step, estimate(step)
 
         found = QualitySearch(numbered, lambda result: result[1], _RESIDUAL_STEPS).at_most(limit)
-        for step in range(found[0] if found is not None else 0, 0, -1):
+        step, reached = found if found is not None else (0, len(finest))
+        bytes_a_step = (reached - len(finest)) / step if step else 1.0
+        while step > 0:
             data = self.at(setting_of_residuals(book, step / _RESIDUAL_STEPS))
             if len(data) <= limit:
                 return data
+            # What is estimated is without colours, so it may be off by more than a step.
+            excess = (len(data) - limit) / bytes_a_step
+            step -= 1 if self._colours is None else max(1, math.ceil(excess))
         return finest

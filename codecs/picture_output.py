@@ -34,13 +34,13 @@ def read_picture_sections(
 
 
 def remaining_picture_sections(data: bytes, limits: Limits = DEFAULT_LIMITS) -> PictureSections:
-    """The same of a stream that may be damaged anywhere: what is left, or 8 bits and no alpha."""
+    """The same of a stream that may be damaged anywhere: what is left, or 8 bits and nothing else."""
     for read in (read_container, lambda data, limits: read_cut_container(data[:-1], limits)):
         try:
             return PictureSections.of(read(data, limits))
         except StreamError:
             continue
-    return PictureSections()
+    return PictureSections(lost=True)
 
 
 def finished_picture(

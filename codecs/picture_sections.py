@@ -36,10 +36,14 @@ class PictureSections:
     Attributes:
         bits: 8 or 16 for each sample.
         alpha: Content of the ALPHA section; None where there is none.
+        colour: Content of the COLOUR section, which only the index codec looks at; None where there is none.
+        lost: Whether the stream is so damaged that nothing is known of its sections.
     """
 
     bits: int = 8
     alpha: bytes | None = None
+    colour: bytes | None = None
+    lost: bool = False
 
     @classmethod
     def of(cls, container: Container | CutContainer) -> PictureSections:
@@ -53,7 +57,7 @@ class PictureSections:
             raise CorruptStream("the depth section does not say 16 bits")
         if alpha is not None:
             read_alpha_header(alpha)
-        return cls(8 if depth is None else 16, alpha)
+        return cls(8 if depth is None else 16, alpha, container.get(SectionType.COLOUR))
 
     def alpha_samples(
         self,

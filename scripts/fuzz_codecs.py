@@ -140,7 +140,10 @@ def _image(weights: str) -> _Decoders:
 
 def _index(weights: str) -> _Decoders:
     codec: Any = load(weights)
-    streams = [codec.compress(picture, quality=q) for picture in _pictures() for q in (0, 40, 100)]
+    saturated = _pictures()[0].clone()
+    saturated[:, :, :20] = saturated.new_tensor([0, 0, 255])[:, None, None]
+    pictures = (*_pictures(), saturated)
+    streams = [codec.compress(picture, quality=q) for picture in pictures for q in (0, 40, 100)]
     return _Decoders(
         codec,
         CodecId.INDEX,

@@ -57,6 +57,7 @@ class SectionType(IntEnum):
     TILES = 6
     DEPTH = 128
     ENERGIES = 129
+    COLOUR = 130
 
 
 class Section(NamedTuple):

@@ -30,7 +30,8 @@ FOLDER = Path(__file__).parents[1] / "golden" / "v1"
 EXPECTED = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))
 RESIDUAL = json.loads((FOLDER / "index_residual.json").read_text(encoding="utf-8"))
 BASE = json.loads((FOLDER / "index_base.json").read_text(encoding="utf-8"))
-STREAMS = EXPECTED["streams"] | RESIDUAL["streams"] | BASE["streams"]
+COLOUR = json.loads((FOLDER / "index_colour.json").read_text(encoding="utf-8"))
+STREAMS = EXPECTED["streams"] | RESIDUAL["streams"] | BASE["streams"] | COLOUR["streams"]
 LIMIT = 2**20 - 1
 TOTAL = 2**24
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
@@ -358,6 +359,23 @@ def test_pictures(codec, name) -> None:
     with Image.open(FOLDER / f"index_{name}.png") as image:
         expected = np.asarray(image).reshape(decoded.shape[1], decoded.shape[2], -1).transpose(2, 0, 1)
     assert np.abs(decoded.numpy().astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("name", COLOUR["streams"])
+def test_colours(name) -> None:
+    """Read as the specification says, without the library's reader."""
+    section = read_container(stream(name)).get(130)
+    expected = STREAMS[name]
+    words = [int.from_bytes(section[1 + 3 * i : 4 + 3 * i], "little") for i in range(section[0])]
+    colours = [[word % 128, word // 2**7 % 128, word // 2**14 % 128, word // 2**21] for word in words]
+    assert colours == expected["colours"]
+    # All lengths are below 128 in so small a picture, so a number is a byte.
+    runs = np.frombuffer(section[1 + 3 * section[0] :], np.uint8).reshape(-1, 3).tolist()
+    cells: list[int] = []
+    for skipped, length, number in runs:
+        cells += [-1] * skipped + [number] * length
+    numbers = np.array(expected["colour_numbers"])
+    assert cells + [-1] * (numbers.size - len(cells)) == numbers.ravel().tolist()
 
 
 @pytest.mark.parametrize("name", ["rgb_80x112_q70_packets", "rgb_80x112_q96_residual_packets"])
