@@ -145,6 +145,7 @@ def read_weight_file(path: str | Path, shared: bool = True) -> WeightFile:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Paths of the weight files that come with the library, by name."""
+    """Paths of the weight files that come with the library, by name, in alphabetical order."""
     folder = Path(str(resources.files("latentpress.assets"))) / "weights"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    # By names, not by paths: a hyphen comes before the dot of a suffix.
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"), key=lambda path: path.stem)}

@@ -180,3 +180,9 @@ def test_public_names_are_these():
     assert latentpress.available is available
     assert issubclass(latentpress.CorruptStream, latentpress.StreamError)
     assert latentpress.CorruptStream is CorruptStream
+
+
+def test_shipped_weights_are_in_the_order_of_their_names() -> None:
+    names = list(shipped_weights())
+    assert names == sorted(names)
+    assert names.index("image") + 1 == names.index("image-max")
