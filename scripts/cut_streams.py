@@ -23,7 +23,7 @@ from latentpress.codecs.bitstream import DEFAULT_LIMITS, TableSet
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.image_decoding import ImageDecoder
 from latentpress.codecs.registry import load
-from latentpress.codecs.symbol_coders import CodedPart, InProcessCoders, SymbolReading
+from latentpress.codecs.symbol_coders import CodedPart, InProcessCoders, SymbolReading, done
 from latentpress.scripts.failures import run_reported
 from latentpress.scripts.measures import compare
 from latentpress.scripts.pictures import read_flat_picture
@@ -64,15 +64,11 @@ class _FirstGroup:
         if self._reading is not None:
             found, self._reading = self._reading.get(indexes), None
             return found
-        zeros: Future[NDArray[np.int16]] = Future()
-        zeros.set_result(np.zeros(len(indexes), np.int16))
-        return zeros
+        return done(lambda: np.zeros(len(indexes), np.int16))
 
     def finish(self) -> Future[None]:
         """Checks nothing, as most of the part was not read."""
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+        return done(lambda: None)
 
 
 def cut_picture(codec: ImageCodec, path: Path, quality: float) -> Cut:

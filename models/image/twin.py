@@ -89,11 +89,16 @@ def matching_order(image: ImageNetwork, network: ImageNetwork) -> Tensor:
     Raises:
         ValueError: The transforms differ in more than the order of channels.
     """
-    rows = torch.cat((image.analysis.head.weight, image.analysis.head.bias[:, None]), dim=1).detach().double()
-    found = torch.cat((network.analysis.head.weight, network.analysis.head.bias[:, None]), dim=1).detach()
-    distances = torch.cdist(found.double(), rows)
+    rows = _written_by(image)
+    distances = torch.cdist(_written_by(network), rows)
     order = distances.argmin(dim=1)
     alike = distances.gather(1, order[:, None]).max() <= 1e-2 * rows.norm(dim=1).mean()
     if len(order.unique()) < len(order) or not alike:
         raise ValueError("the transforms of the two networks differ in more than the order of channels")
     return order
+
+
+def _written_by(network: ImageNetwork) -> Tensor:
+    """What writes each channel of the latent, ``(M, columns + 1)`` float64."""
+    head = network.analysis.head
+    return torch.cat((head.weight, head.bias[:, None]), dim=1).detach().double()

@@ -1,6 +1,5 @@
 """What a cut stream shows beside a whole one."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +8,14 @@ from PIL import Image
 
 from latentpress.codecs.registry import load
 from latentpress.scripts import cut_streams
-from latentpress.train.export import export_image
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with small weights of two families and a folder of pictures."""
+    """A folder with small weights and a folder of pictures."""
     folder = tmp_path_factory.mktemp("cut")
-    path = Path(__file__).parents[1] / "codecs" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("small_networks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network = module.tiny_max_network(seed=2)
-    made = export_image(network.config, network.state_dict(), family="image-max")
-    (folder / "image-max.safetensors").write_bytes(made.to_bytes())
+    weights = Path(__file__).parents[1] / "golden" / "v1" / "image-max_plain.safetensors"
+    (folder / "image-max.safetensors").write_bytes(weights.read_bytes())
     (folder / "pictures").mkdir()
     coarse = np.random.default_rng(3).integers(0, 256, (2, 6, 8, 3), np.uint8)
     for number, pixels in enumerate(coarse):
@@ -38,7 +31,7 @@ def test_less_of_a_stream_shows_less(place) -> None:
     assert cut.psnr > cut.core_psnr > cut.side_psnr
 
 
-def test_side_information_alone_reads_one_group(place) -> None:
+def test_side_information_alone_reads_one_group(place, monkeypatch) -> None:
     """All but the side information is as if there were no symbols: residuals of nothing but zeros."""
     codec = load(place / "image-max.safetensors")
     seen = []
@@ -56,11 +49,8 @@ def test_side_information_alone_reads_one_group(place) -> None:
             reading.get = watched
             return reading
 
-    original, cut_streams.SideInformationAlone = cut_streams.SideInformationAlone, Watched
-    try:
-        cut_streams.cut_picture(codec, place / "pictures" / "1.png", 80.0)
-    finally:
-        cut_streams.SideInformationAlone = original
+    monkeypatch.setattr(cut_streams, "SideInformationAlone", Watched)
+    cut_streams.cut_picture(codec, place / "pictures" / "1.png", 80.0)
     assert seen[0].any()
     assert len(seen) > 2
     assert not any(group.any() for group in seen[1:])
