@@ -1,6 +1,8 @@
 """A tiny image codec that really trades bytes for quality, and pictures for it."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +78,16 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def second_field():
+    """The second decoder of field streams, written from docs/bitstream.md."""
+    path = Path(__file__).with_name("second_field_decoder.py")
+    spec = importlib.util.spec_from_file_location("second_field_decoder", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ second decoder, written from docs/bitstream.md.
 """
 
 import hashlib
-import importlib.util
 import io
 import json
 from pathlib import Path
@@ -46,16 +45,6 @@ def payload(name: str) -> bytes:
 @pytest.fixture(scope="module")
 def weights() -> WeightFile:
     return read_weight_file(FOLDER / "field_tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
-def second():
-    """The second decoder."""
-    path = Path(__file__).with_name("second_field_decoder.py")
-    spec = importlib.util.spec_from_file_location("second_field_decoder", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def check(name: str, values: np.ndarray) -> None:
@@ -161,9 +150,9 @@ def library_latents(monkeypatch, codec, data: bytes) -> list[np.ndarray]:
 
 
 @names
-def test_a_second_decoder_finds_the_same_values(second, weights, name) -> None:
+def test_a_second_decoder_finds_the_same_values(second_field, weights, name) -> None:
     """To the bit where no network has a part in them; else as near as sums of floating point come."""
-    found = second.decode_payload(payload(name), {} if name in EXACT else weights.tensors)
+    found = second_field.decode_payload(payload(name), {} if name in EXACT else weights.tensors)
     values = without_dimension(found.values, found.flat)
     check(name, values)
     if name in NETWORK:
@@ -173,9 +162,9 @@ def test_a_second_decoder_finds_the_same_values(second, weights, name) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORK if name != "bound_network"])
-def test_a_second_decoder_restores_small_scales_alike(second, codec, weights, name) -> None:
-    found = second.decode_payload(payload(name), weights.tensors)
-    values = second.finished(found, second.network_part(found, weights.tensors, "realistic"))
+def test_a_second_decoder_restores_small_scales_alike(second_field, codec, weights, name) -> None:
+    found = second_field.decode_payload(payload(name), weights.tensors)
+    values = second_field.finished(found, second_field.network_part(found, weights.tensors, "realistic"))
     restored = codec.decompress(stream(name), decoder="realistic").numpy()
     finite = np.isfinite(restored)
     restored, values, faithful = restored[finite], values[finite], found.values[finite]
@@ -184,8 +173,8 @@ def test_a_second_decoder_restores_small_scales_alike(second, codec, weights, na
 
 
 @pytest.mark.parametrize("name", NETWORK)
-def test_a_second_decoder_finds_the_same_latents(second, codec, weights, name, monkeypatch) -> None:
-    found = second.decode_payload(payload(name), weights.tensors)
+def test_a_second_decoder_finds_the_same_latents(second_field, codec, weights, name, monkeypatch) -> None:
+    found = second_field.decode_payload(payload(name), weights.tensors)
     ours, theirs = all_latents(found), library_latents(monkeypatch, codec, stream(name))
     assert len(ours) == len(theirs) > 0
     for a, b in zip(ours, theirs, strict=True):
@@ -194,25 +183,25 @@ def test_a_second_decoder_finds_the_same_latents(second, codec, weights, name, m
 
 
 @pytest.mark.parametrize("name", [n for n in STREAMS if n not in ("lossless", "blocks_separate_2d")])
-def test_the_second_decoder_notices_a_changed_symbol(second, weights, name, monkeypatch) -> None:
+def test_the_second_decoder_notices_a_changed_symbol(second_field, weights, name, monkeypatch) -> None:
     """The last one, on which nothing else depends: in the checksum of latents, or in one value."""
     state = {"batches": 0, "changed": 0}
 
-    class Changed(second.parts.SymbolDecoder):
+    class Changed(second_field.parts.SymbolDecoder):
         def get(self, indexes, tables):
             symbols = super().get(indexes, tables)
             state["batches"] += 1
             symbols[-1] += state["batches"] == state["changed"]
             return symbols
 
-    monkeypatch.setattr(second.parts, "SymbolDecoder", Changed)
-    original = second.decode_payload(payload(name), weights.tensors)
+    monkeypatch.setattr(second_field.parts, "SymbolDecoder", Changed)
+    original = second_field.decode_payload(payload(name), weights.tensors)
     state.update(changed=state["batches"], batches=0)
     if name in NETWORK and name != "bound_network":
         with pytest.raises(AssertionError, match="checksum"):
-            second.decode_payload(payload(name), weights.tensors)
+            second_field.decode_payload(payload(name), weights.tensors)
         return
-    changed = second.decode_payload(payload(name), weights.tensors)
+    changed = second_field.decode_payload(payload(name), weights.tensors)
     different = (original.values != changed.values) & ~np.isnan(original.values)
     assert different.sum() == 1
 
@@ -239,11 +228,11 @@ def bounded_cases() -> dict[str, tuple[np.ndarray, float]]:
 
 
 @pytest.mark.parametrize("case", bounded_cases())
-def test_bounds_of_new_streams(second, case) -> None:
+def test_bounds_of_new_streams(second_field, case) -> None:
     values, bound = bounded_cases()[case]
     job = FieldJob(FieldCodec(), values, False, (False, False, False))
     candidate = job._interpolated(bound)
-    found = second.decode_payload(candidate.payload, {})
+    found = second_field.decode_payload(candidate.payload, {})
     data = write_container(CodecId.FIELD, candidate.fingerprint, [(SectionType.PAYLOAD, candidate.payload)])
     decoded = FieldCodec().decompress(data).numpy()
     assert found.values.dtype == decoded.dtype == values.dtype
@@ -275,14 +264,14 @@ def random_weights(weights) -> WeightFile:
     ],
 )
 def test_latents_of_other_weights(
-    second, random_weights, ratio, sides, periodic, quality, monkeypatch
+    second_field, random_weights, ratio, sides, periodic, quality, monkeypatch
 ) -> None:
     random = np.random.default_rng(7)
     values = random.normal(size=(3, *sides)).cumsum(2).astype(np.float32)
     other = FieldCodec(random_weights)
     other.refuses = False
     data = other.compress(values, ratio=ratio, quality=quality, periodic=periodic)
-    found = second.decode_payload(read_container(data).payload, random_weights.tensors)
+    found = second_field.decode_payload(read_container(data).payload, random_weights.tensors)
     (latent,) = library_latents(monkeypatch, other, data)
     assert found.periodic == periodic
     assert np.array_equal(found.latents[0], latent)

@@ -3,7 +3,6 @@
 Imports only core dependencies, like test_golden_field.py.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -48,16 +47,6 @@ def codec():
     return load(FOLDER / "field_tiny.safetensors")
 
 
-@pytest.fixture(scope="module")
-def second():
-    """The second decoder."""
-    path = Path(__file__).with_name("second_field_decoder.py")
-    spec = importlib.util.spec_from_file_location("second_field_decoder", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def check(name: str, decoder: str, values: np.ndarray) -> None:
     kept = np.load(FOLDER / f"field_{name}_{decoder}.npy")
     assert values.dtype == kept.dtype
@@ -78,16 +67,18 @@ def test_values(codec, name, decoder) -> None:
 
 
 @names
-def test_a_second_decoder_restores_small_scales_alike(second, codec, name) -> None:
+def test_a_second_decoder_restores_small_scales_alike(second_field, codec, name) -> None:
     weights = read_weight_file(FOLDER / "field_tiny.safetensors")
     container = read_container(stream(name))
-    found = second.decode_payload(container.payload, weights.tensors)
+    found = second_field.decode_payload(container.payload, weights.tensors)
     section = container.get(SectionType.ENERGIES)
-    values = second.finished(found, second.network_part(found, weights.tensors, "realistic", section))
+    values = second_field.finished(
+        found, second_field.network_part(found, weights.tensors, "realistic", section)
+    )
     check(name, "realistic", values)
     restored = codec.decompress(stream(name), decoder="realistic").numpy()
     assert np.abs(values - restored).max() < 1e-5 * np.ptp(restored)
-    plain = second.finished(found, second.network_part(found, weights.tensors, "realistic"))
+    plain = second_field.finished(found, second_field.network_part(found, weights.tensors, "realistic"))
     assert np.abs(values - plain).max() > 1e-2 * np.ptp(restored)
 
 
