@@ -21,8 +21,8 @@ from latentpress.codecs.field import FieldCodec
 from latentpress.scripts.failures import run_reported
 from latentpress.scripts.field_evaluation import DEFAULT_RATIOS, Subject, evaluate_codec, evaluate_peer
 from latentpress.scripts.field_peers import sperr
-from latentpress.scripts.field_report import add_codec_arguments, field_codec, write_report
-from latentpress.scripts.fields import add_selection_arguments, read_field
+from latentpress.scripts.field_report import add_flow_arguments, field_codec, write_report
+from latentpress.scripts.fields import read_field
 from latentpress.scripts.text_table import format_table
 
 DECODER = "divergence-free"
@@ -107,12 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("flows", nargs="+", metavar="FLOW", help="files of velocities, see --variable")
     parser.add_argument("--periodic", action="store_true", help="they are whole periodic boxes")
-    parser.add_argument("--ratios", type=float, nargs="+", default=list(DEFAULT_RATIOS), help="of bytes")
-    parser.add_argument("--json", metavar="FILE", help="where everything found is written")
-    add_selection_arguments(parser)
-    add_codec_arguments(parser)
+    add_flow_arguments(parser, DEFAULT_RATIOS)
     options = parser.parse_args(argv)
     return run_reported(lambda: _measure(options))
 

@@ -8,13 +8,28 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latentpress.codecs.field import FieldCodec
+from latentpress.scripts.fields import add_selection_arguments
 from latentpress.scripts.file_io import write_bytes
 
 REPORTED_PACKAGES = ("latentpress", "torch", "numpy", "constriction", "imagecodecs", "pysz", "PyWavelets")
+
+
+def add_flow_arguments(parser: argparse.ArgumentParser, ratios: Sequence[float]) -> None:
+    """Adds flows to measure, ``--ratios``, ``--json``, and what says which arrays and which codec.
+
+    Args:
+        parser: The parser of a script.
+        ratios: Of bytes, where none are asked for.
+    """
+    parser.add_argument("flows", nargs="+", metavar="FLOW", help="files of velocities, see --variable")
+    parser.add_argument("--ratios", type=float, nargs="+", default=list(ratios), help="of bytes")
+    parser.add_argument("--json", metavar="FILE", help="where everything found is written")
+    add_selection_arguments(parser)
+    add_codec_arguments(parser)
 
 
 def add_codec_arguments(parser: argparse.ArgumentParser, without: bool = False) -> None:

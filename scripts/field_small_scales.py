@@ -24,8 +24,8 @@ from latentpress.codecs.field import FieldCodec
 from latentpress.scripts.failures import run_reported
 from latentpress.scripts.field_evaluation import DEFAULT_RATIOS, Subject
 from latentpress.scripts.field_measures import Measures
-from latentpress.scripts.field_report import add_codec_arguments, field_codec, write_report
-from latentpress.scripts.fields import add_selection_arguments, read_field
+from latentpress.scripts.field_report import add_flow_arguments, field_codec, write_report
+from latentpress.scripts.fields import read_field
 from latentpress.scripts.text_table import format_table
 
 LIMITS: dict[str, Callable[[Measures, Measures], bool]] = {
@@ -169,7 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("flows", nargs="+", metavar="FLOW", help="files of velocities, see --variable")
     parser.add_argument(
         "--ends",
         nargs="+",
@@ -177,10 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=["periodic", "open"],
         help="what the flows are coded as (default: both)",
     )
-    parser.add_argument("--ratios", type=float, nargs="+", default=list(DEFAULT_RATIOS), help="of bytes")
-    parser.add_argument("--json", metavar="FILE", help="where everything found is written")
-    add_selection_arguments(parser)
-    add_codec_arguments(parser)
+    add_flow_arguments(parser, DEFAULT_RATIOS)
     options = parser.parse_args(argv)
     return run_reported(lambda: _measure(options))
 
