@@ -25,6 +25,7 @@ from latentpress.codecs.bitstream import TableSet
 from latentpress.codecs.latent_refinement import Latents, refine_latents
 from latentpress.codecs.table_rate import TableRate
 from latentpress.models.entropy.fixed_point import to_float
+from latentpress.models.entropy.hyperprior import HyperPrior
 from latentpress.models.entropy.latent_model import LatentModel, QuantisedLatent, Rounding
 from latentpress.models.image.network import ImageNetwork
 
@@ -81,6 +82,20 @@ def _deterministic_cudnn() -> AbstractContextManager[None]:
     return manager
 
 
+class Quantised(NamedTuple):
+    """Latents of a picture as a decoder would have them.
+
+    Attributes:
+        latent: Of y.
+        side: Of z.
+        bits: What both cost, a scalar.
+    """
+
+    latent: QuantisedLatent
+    side: QuantisedLatent
+    bits: Tensor
+
+
 class ImageRefiner:
     """Refines latents of pictures against one network.
 
@@ -99,7 +114,7 @@ class ImageRefiner:
         self._network = network
         # In inference mode, weights would be made that no gradient passes.
         with torch.inference_mode(False):
-            self._hyper_prior = to_float(network.hyper_prior)
+            self._hyper_prior = cast(HyperPrior, to_float(network.hyper_prior))
             self._hyper_synthesis = to_float(network.hyper_synthesis)
             self._context: LatentModel = _latent_model(to_float(network.context))
         self._rate = TableRate(tables)
@@ -137,24 +152,22 @@ class ImageRefiner:
             pixels = picture.shape[1] * picture.shape[2]
 
             def objective(y: Tensor, z: Tensor, rounding: Rounding) -> Tensor:
-                latent, bits = self._quantise(y, z, quality, rounding)
+                latent, _, bits = self._quantise(y, z, quality, rounding)
                 return bits + pixels * multiplier * self._squared_error(latent.y_hat, picture, quality)
 
             start = Latents(_next_to(latents.y, chosen), latents.z)
             return self._settled(refine_latents(start, objective, iterations, notify), quality)
 
-    def _quantise(
-        self, y: Tensor, z: Tensor, quality: Tensor, rounding: Rounding
-    ) -> tuple[QuantisedLatent, Tensor]:
-        """The latent as a decoder would have it, and the bits of y and z."""
-        z_hat = rounding(z)
-        z_scale = self._hyper_prior(quality)[:, None, None, :].expand_as(z)
-        features = self._hyper_synthesis(z_hat, quality)[:, : y.shape[1], : y.shape[2]]
+    def _quantise(self, y: Tensor, z: Tensor, quality: Tensor, rounding: Rounding) -> Quantised:
+        """Both latents as a decoder would have them, and their bits."""
+        side = self._hyper_prior.quantise(z, quality, rounding)
+        features = self._hyper_synthesis(side.y_hat, quality)[:, : y.shape[1], : y.shape[2]]
         latent = self._context.quantise(features, y, rounding)
         y_bits = self._rate(rounding(y - latent.mean), latent.raw_scale)
         if latent.coded is not None:
             y_bits = y_bits * latent.coded
-        return latent, self._rate(z_hat, z_scale).sum() + y_bits.sum()
+        z_bits = self._rate(side.y_hat - side.mean, side.raw_scale)
+        return Quantised(latent, side, z_bits.sum() + y_bits.sum())
 
     def _squared_error(self, y_hat: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
         """Of what decoding would show of the picture, but for the rounding to 8 bits."""
@@ -169,5 +182,5 @@ class ImageRefiner:
 
     @torch.no_grad()
     def _settled(self, latents: Latents, quality: Tensor) -> Latents:
-        latent, _ = self._quantise(*latents, quality, torch.round)
-        return Latents(latent.mean + torch.round(latents.y - latent.mean), torch.round(latents.z))
+        latent, side, _ = self._quantise(*latents, quality, torch.round)
+        return Latents(latent.mean + torch.round(latents.y - latent.mean), side.y_hat)

@@ -2,7 +2,8 @@
 
 ::
 
-    z  -- table per channel and quality ------------------------------> range coder
+    z, in one step or in several: quality, z_hat so far -> mean, table index
+                     z - mean -> round -> symbols --------------------> range coder
     z  -> hyper synthesis (integers) -> features
     y, step by step: features, y_hat so far -> context (integers) -> mean, table index
                      y - mean -> round -> symbols --------------------> range coder
@@ -16,7 +17,6 @@ is lost.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from latentpress.codecs.bitstream import TableSet
 from latentpress.codecs.latent_symbols import DeviceReceiving, Receiving, Sending, Symbols
 from latentpress.codecs.symbol_coders import CodedPart, InProcessCoders, PartReader, SymbolCoders, SymbolGroup
 from latentpress.models.entropy.fixed_point import UNIT
-from latentpress.models.entropy.hyperprior import HYPER_STRIDE
+from latentpress.models.entropy.hyperprior import HYPER_STRIDE, HyperPrior
 from latentpress.models.entropy.latent_model import Exchange, LatentModel
 
 MULTIPLIER = 0.015
@@ -106,7 +106,7 @@ class LatentCoder:
     latent has the same symbols in any batch.
 
     Args:
-        hyper_prior: Integer network: quality to raw scales of z.
+        hyper_prior: Integer network: distribution of z.
         hyper_synthesis: Integer network: z and quality to features.
         context: Integer network, a :class:`~latentpress.models.entropy.latent_model.LatentModel`.
         tables: One table for every entry of the scale table.
@@ -116,7 +116,7 @@ class LatentCoder:
 
     def __init__(
         self,
-        hyper_prior: nn.Module,
+        hyper_prior: HyperPrior,
         hyper_synthesis: nn.Module,
         context: LatentModel,
         tables: TableSet,
@@ -290,10 +290,10 @@ class LatentCoder:
     def _run(self, shape: tuple[int, ...], quality: Tensor, symbols: Symbols) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
-            z_shape = (*(-(-size // HYPER_STRIDE) for size in shape), self.hyper_channels)
-            z_raw_scale = self.hyper_prior(quality)[:, None].expand(-1, math.prod(z_shape[:-1]), -1)
-            z_units = symbols.of_z(z_raw_scale.flatten(), len(quality)) * UNIT
-            features = self._features(z_units.view(-1, *z_shape), quality)
+            z_shape = tuple(-(-size // HYPER_STRIDE) for size in shape)
+            batch = len(quality)
+            z_units = self.hyper_prior.code(z_shape, quality, lambda step: symbols.of_z(step, batch) * UNIT)
+            features = self._features(z_units, quality)
             features = features[(slice(None), *map(slice, shape))]
             y_hat = self._code(features, lambda step: symbols.of_y(step) * UNIT)
             result: Tensor = (y_hat * (1 / UNIT)).float()

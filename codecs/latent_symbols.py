@@ -26,8 +26,8 @@ from latentpress.models.entropy.latent_model import CodingStep
 class Symbols(Protocol):
     """Where the networks get symbols from, ``(n,)`` float64 on their device."""
 
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        """All symbols of z, given their raw scales and the number of latents."""
+    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+        """The symbols of a step of z, given the number of latents."""
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step."""
@@ -44,7 +44,8 @@ class Sending:
 
     def __init__(self, y: Tensor, z: Tensor, rounding: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._y_units = (y.double() * UNIT).reshape(-1)
-        self._z = z
+        self._z_units = (z.double() * UNIT).reshape(-1)
+        self._batch = len(z)
         self._rounding = rounding
         self._symbols: list[Tensor] = []
         self._indexes: list[Tensor] = []
@@ -52,16 +53,17 @@ class Sending:
         self.parts: list[int] = []
         self.counts: list[tuple[int, ...]] = []
 
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        """All symbols of z, see :class:`Symbols`."""
-        symbols = torch.round(self._z.flatten().double())
-        return self._keep(symbols, table_index(raw_scale), raw_scale, 0, _equal_counts(raw_scale, batch))
+    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+        """The symbols of a step of z, see :class:`Symbols`; rounded to the nearest."""
+        symbols = torch.round((self._z_units[step.positions] - step.mean) * (1 / UNIT))
+        counts = _equal_counts(step.raw_scale, batch)
+        return self._keep(symbols, table_index(step.raw_scale), step.raw_scale, 0, counts)
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step, see :class:`Symbols`."""
         index = table_index(step.raw_scale)
         symbols = self._rounding((self._y_units[step.positions] - step.mean) * (1 / UNIT), index)
-        counts = step.counts or _equal_counts(step.raw_scale, len(self._z))
+        counts = step.counts or _equal_counts(step.raw_scale, self._batch)
         return self._keep(symbols, index, step.raw_scale, step.part, counts)
 
     def groups(self) -> list[SymbolGroup]:
@@ -96,9 +98,9 @@ class Receiving:
     def __init__(self, readings: Sequence[Sequence[SymbolReading]]) -> None:
         self._readings = readings
 
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        """All symbols of z, see :class:`Symbols`."""
-        return self._get(raw_scale, 0, _equal_counts(raw_scale, batch))
+    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+        """The symbols of a step of z, see :class:`Symbols`."""
+        return self._get(step.raw_scale, 0, _equal_counts(step.raw_scale, batch))
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step, see :class:`Symbols`."""
@@ -149,7 +151,8 @@ class DeviceReceiving:
         >>> tables = TableSet([2**23, 2**22, 2**22], [3], [0])
         >>> reader = PartReader(CodedPart(bytes.fromhex("0000305f"), 0x7B5C70B0), tables, b"")
         >>> received = DeviceReceiving([reader], len(tables))
-        >>> received.of_z(torch.full((3,), -9.0 * UNIT, dtype=torch.float64), 1)
+        >>> raw_scale = torch.full((3,), -9.0 * UNIT, dtype=torch.float64)
+        >>> received.of_z(CodingStep(torch.arange(3), torch.zeros(3), raw_scale), 1)
         tensor([0., 1., 7.], dtype=torch.float64)
         >>> received.finish()
     """
@@ -159,9 +162,9 @@ class DeviceReceiving:
         self._tables = tables
         self._symbols: list[list[Tensor]] = [[] for _ in readers]
 
-    def of_z(self, raw_scale: Tensor, batch: int) -> Tensor:
-        """All symbols of z, see :class:`Symbols`."""
-        return self._get(raw_scale, 0)
+    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+        """The symbols of a step of z, see :class:`Symbols`."""
+        return self._get(step.raw_scale, 0)
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step, see :class:`Symbols`."""

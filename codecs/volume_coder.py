@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latentpress.codecs.bitstream import TableSet
 from latentpress.codecs.latent_coder import LatentCoder
+from latentpress.models.entropy.hyperprior import HyperPrior
 from latentpress.models.entropy.latent_model import Exchange, LatentModel
 from latentpress.models.entropy.volume import VolumeContextModel
 
@@ -30,7 +31,7 @@ class VolumeCoder(LatentCoder):
             coded = coder.encode(y, z, quality)
 
     Args:
-        hyper_prior: Integer network: quality to raw scales of z.
+        hyper_prior: Integer network: distribution of z.
         hyper_synthesis: Integer network: z, quality and axes to features.
         context: Integer network: features and decoded latents to mean and raw scale, step by step.
         tables: One table for every entry of the scale table of volumes.
@@ -40,7 +41,7 @@ class VolumeCoder(LatentCoder):
 
     def __init__(
         self,
-        hyper_prior: nn.Module,
+        hyper_prior: HyperPrior,
         hyper_synthesis: nn.Module,
         context: VolumeContextModel,
         tables: TableSet,

@@ -4,8 +4,9 @@
     python -m latentpress.train.twin_weights split --twin CHECKPOINT --out FOLDER
 
 ``join`` takes transforms and hyperprior of ``image``, and of ``image-max`` the entropy model; both must have
-the same transforms, their channels in any order. Its result is what ``configs/image/image-twin.yaml`` starts
-from. ``split`` writes ``image.ckpt`` and ``image-max.ckpt`` for :mod:`latentpress.train.export`.
+the same transforms, their channels in any order. ``--shared-blocks 5`` makes that entropy model deeper, by
+blocks that begin as the identity. Its result is what ``configs/image/image-twin.yaml`` starts from.
+``split`` writes ``image.ckpt`` and ``image-max.ckpt`` for :mod:`latentpress.train.export`.
 """
 
 from __future__ import annotations
@@ -39,19 +40,27 @@ class Pair(NamedTuple):
     image_max: ImageNetwork
 
 
-def join(pair: Pair) -> TwinImageNetwork:
+def join(pair: Pair, shared_blocks: int | None = None) -> TwinImageNetwork:
     """One network for training of two that have the same transforms.
 
     Args:
         pair: Both networks, left as they are. Modules that skip elements are not taken over.
+        shared_blocks: How many blocks the stages of the slice-wise entropy model share; None for as many as
+            it has. Those that it lacks begin as the identity.
 
     Raises:
-        ValueError: The transforms differ in more than the order of channels.
+        ValueError: The transforms differ in more than the order of channels, or the entropy model has more
+            blocks.
     """
     image, image_max = pair
     order = matching_order(image, image_max)
     config: dict[str, Any] = dict(image_max.config)
-    config.update(context={**config["context"], "selective": None})
+    known = len(image_max.context.blocks)
+    if shared_blocks is None:
+        shared_blocks = known
+    if shared_blocks < known:
+        raise ValueError(f"the stages of the entropy model share {known} blocks already")
+    config.update(context={**config["context"], "selective": None, "shared_blocks": shared_blocks})
     depth = int(image.config["context_depth"])
     twin = build_from_config(IMAGE_TWIN, {**config, "companion_depth": depth})
     assert isinstance(twin, TwinImageNetwork)
@@ -60,6 +69,8 @@ def join(pair: Pair) -> TwinImageNetwork:
     copy_matching(twin, {k: v for k, v in image.state_dict().items() if not k.startswith(_CONTEXT)})
     image.load_state_dict(own_order)
     copy_matching(twin, {k: v for k, v in image_max.state_dict().items() if k.startswith(_CONTEXT)})
+    for block in twin.context.blocks[known:]:
+        block.pass_on()
     twin.companion.load_state_dict(image.context.state_dict())
     twin.order.copy_(order)
     return twin
@@ -99,13 +110,19 @@ def main(args: Sequence[str] | None = None) -> None:
     joining.add_argument("--image", type=Path, required=True, help="checkpoint or weights of image")
     joining.add_argument("--image-max", type=Path, required=True, help="checkpoint or weights of image-max")
     joining.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    joining.add_argument(
+        "--shared-blocks",
+        type=int,
+        help="blocks that stages of image-max share (default: as many as there are)",
+    )
     splitting = commands.add_parser("split", help="two checkpoints of one")
     splitting.add_argument("--twin", type=Path, required=True, help="checkpoint of latentpress train")
     splitting.add_argument("--out", type=Path, required=True, help="folder for image.ckpt and image-max.ckpt")
     options = parser.parse_args(args)
     try:
         if options.command == "join":
-            twin = join(Pair(_network(options.image, IMAGE), _network(options.image_max, IMAGE_MAX)))
+            pair = Pair(_network(options.image, IMAGE), _network(options.image_max, IMAGE_MAX))
+            twin = join(pair, options.shared_blocks)
             save_file({k: v.contiguous() for k, v in twin.state_dict().items()}, options.out)
         else:
             _write(split(_network(options.twin, IMAGE_TWIN)), options.twin, options.out)

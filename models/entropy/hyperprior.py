@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentpress.models.entropy.blocks import ContextBlock
+from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.gaussian import clamp_with_gradient
+from latentpress.models.entropy.latent_model import CodingStep, Exchange, QuantisedLatent, Rounding
 from latentpress.models.layers import DepthConvBlock, Downsample, Upsample
 from latentpress.models.quality import QualityGain, QualityVector
 
@@ -60,6 +66,11 @@ class HyperPrior(nn.Module):
 
     Args:
         hyper_channels: Z.
+
+    Example:
+        >>> prior = HyperPrior(4)
+        >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), torch.round).raw_scale.shape
+        torch.Size([1, 2, 3, 4])
     """
 
     def __init__(self, hyper_channels: int) -> None:
@@ -69,6 +80,106 @@ class HyperPrior(nn.Module):
     def forward(self, quality: Tensor) -> Tensor:
         """Maps qualities ``(B,)`` to raw scales ``(B, Z)``, see ``gaussian.scale_from_raw``."""
         return self.raw_scale(quality)
+
+    def quantise(self, z: Tensor, quality: Tensor, rounding: Rounding) -> QuantisedLatent:
+        """Quantises side information, with gradients.
+
+        Args:
+            z: ``(B, ..., Z)`` in quantisation steps.
+            quality: ``(B,)``.
+            rounding: From residuals to what is coded of them, in the shape of z.
+        """
+        raw_scale = self(quality).view(len(z), *(1,) * (z.ndim - 2), -1).expand_as(z)
+        return QuantisedLatent(rounding(z), torch.zeros_like(z), raw_scale)
+
+    def code(self, shape: Sequence[int], quality: Tensor, exchange: Exchange) -> Tensor:
+        """Goes through side information, on integers, in one step.
+
+        Args:
+            shape: Length of every axis of z between the batch and the channels.
+            quality: ``(B,)``.
+            exchange: Called once.
+
+        Returns:
+            z as a decoder has it, ``(B, *shape, Z)``, in units.
+        """
+        raw_scale = self(quality)[:, None].expand(-1, math.prod(shape), -1).flatten()
+        positions = torch.arange(len(raw_scale), device=quality.device)
+        z_hat = exchange(CodingStep(positions, torch.zeros_like(raw_scale), raw_scale))
+        return z_hat.view(len(quality), *shape, -1)
+
+
+@dataclass(frozen=True)
+class SideInformationDesign:
+    """Sizes of :class:`ContextualHyperPrior`.
+
+    Attributes:
+        channels: Width of its context model.
+        depth: Blocks that its steps share.
+    """
+
+    channels: int = 128
+    depth: int = 2
+
+
+class ContextualHyperPrior(HyperPrior):
+    """Distribution of z that depends on what of z is decoded already.
+
+    ::
+
+        quality -> bias -> features, the same everywhere -.
+        z_hat so far ------------------------------------ context model, four steps -> mean, correction
+        quality -> raw scale of every channel ------------------------------------(+)-> raw scale
+
+    z is small, but at low rates it is a fifth of a stream, and where a picture is smooth or busy all its
+    channels are. The arrangement of steps is that of y. Before it is trained it is a plain
+    :class:`HyperPrior`.
+
+    Args:
+        hyper_channels: Z, a multiple of 4.
+        design: Its sizes.
+
+    Example:
+        >>> prior = ContextualHyperPrior(4, SideInformationDesign(8, 1))
+        >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), torch.round).mean.shape
+        torch.Size([1, 2, 3, 4])
+    """
+
+    def __init__(self, hyper_channels: int, design: SideInformationDesign) -> None:
+        super().__init__(hyper_channels)
+        self.bias = QualityVector(design.channels)
+        self.context = ContextModel(design.channels, hyper_channels, design.depth)
+        for parameter in self.context.heads.parameters():
+            nn.init.zeros_(parameter)
+
+    def quantise(self, z: Tensor, quality: Tensor, rounding: Rounding) -> QuantisedLatent:
+        """Quantises side information ``(B, h, w, Z)``, with gradients, see :class:`HyperPrior`."""
+        latent = self.context.quantise(self._features(z.shape[1:-1], quality), z, rounding)
+        return latent._replace(raw_scale=latent.raw_scale + self(quality)[:, None, None, :])
+
+    def code(self, shape: Sequence[int], quality: Tensor, exchange: Exchange) -> Tensor:
+        """Goes through side information, on integers, in four steps, see :class:`HyperPrior`."""
+        usual = self(quality)
+        channels, each = usual.shape[-1], math.prod(shape) * usual.shape[-1]
+
+        def corrected(step: CodingStep) -> Tensor:
+            place = step.positions // each * channels + step.positions % channels
+            return exchange(step._replace(raw_scale=step.raw_scale + usual.flatten()[place]))
+
+        return self.context.code(self._features(shape, quality), corrected)
+
+    def _features(self, shape: Sequence[int], quality: Tensor) -> Tensor:
+        return self.bias(quality)[:, None, None, :].repeat(1, *shape, 1)
+
+
+def build_hyper_prior(hyper_channels: int, design: SideInformationDesign | None) -> HyperPrior:
+    """A distribution of z.
+
+    Args:
+        hyper_channels: Z.
+        design: Sizes of one that depends on what is decoded already; None for one that does not.
+    """
+    return HyperPrior(hyper_channels) if design is None else ContextualHyperPrior(hyper_channels, design)
 
 
 class HyperSynthesis(nn.Module):

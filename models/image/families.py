@@ -12,8 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latentpress.models.entropy.context import ContextModel
-from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
-from latentpress.models.image.network import NORMALISATIONS, ImageNetwork, build_image_network
+from latentpress.models.entropy.hyperprior import (
+    HyperAnalysis,
+    HyperSynthesis,
+    SideInformationDesign,
+    build_hyper_prior,
+)
+from latentpress.models.image.network import (
+    NORMALISATIONS,
+    ImageNetwork,
+    build_image_network,
+    later_options,
+)
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
 from latentpress.models.image.twin import TwinImageNetwork
 from latentpress.models.mlic.context import SliceContextModel
@@ -40,6 +50,7 @@ def build_image_max_network(
     token_mixing: TokenMixingDesign | None = None,
     normalisation: str = "none",
     branch_limits: Sequence[float] | None = None,
+    side_information: SideInformationDesign | None = None,
 ) -> ImageNetwork:
     """Puts the network with the slice-wise entropy model together.
 
@@ -60,6 +71,7 @@ def build_image_max_network(
         token_mixing: Token mixing blocks of the transforms; None for none.
         normalisation: One of :data:`~latentpress.models.image.network.NORMALISATIONS`, for the transforms.
         branch_limits: As for :func:`~latentpress.models.image.network.build_image_network`.
+        side_information: The same.
 
     Example:
         >>> import torch
@@ -76,7 +88,7 @@ def build_image_max_network(
         analysis=AnalysisTransform(*widths, normalise, token_mixing, branch_limits),
         synthesis=SynthesisTransform(*widths, normalise, token_mixing, branch_limits),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
-        hyper_prior=HyperPrior(hyper_channels),
+        hyper_prior=build_hyper_prior(hyper_channels, side_information),
         hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),
         context=SliceContextModel(context_channels, latent_channels, schedule, context),
         latent_channels=latent_channels,
@@ -95,9 +107,8 @@ def build_image_max_network(
         "context": _plain(context),
         "token_mixing": token_mixing and _plain(token_mixing),
         "normalisation": normalisation,
+        **later_options(branch_limits, side_information),
     }
-    if branch_limits is not None:  # weights from before there were limits have no such entry
-        network.config["branch_limits"] = list(branch_limits)
     return network
 
 
@@ -132,11 +143,13 @@ def build_from_config(family: str, config: Mapping[str, Any]) -> ImageNetwork:
         >>> build_from_config("image", {"channels": 16, "deep_channels": 16, "latent_channels": 8}).family
         'image'
     """
-    if family == IMAGE:
-        return build_image_network(**config)
-    if family not in (IMAGE_MAX, IMAGE_TWIN):
+    if family not in (IMAGE, IMAGE_MAX, IMAGE_TWIN):
         raise ValueError(f"there is no family of image networks called {family!r}: {', '.join(FAMILIES)}")
     arguments = dict(config)
+    if "side_information" in config:
+        arguments["side_information"] = SideInformationDesign(**config["side_information"])
+    if family == IMAGE:
+        return build_image_network(**arguments)
     arguments["schedule"] = SliceSchedule.from_config(config["schedule"])
     arguments["context"] = SliceContextDesign.from_config(config["context"])
     if config["token_mixing"] is not None:

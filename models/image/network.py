@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 
 from latentpress.models.entropy.context import ContextModel
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
-from latentpress.models.entropy.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from latentpress.models.entropy.hyperprior import (
+    HyperAnalysis,
+    HyperPrior,
+    HyperSynthesis,
+    SideInformationDesign,
+    build_hyper_prior,
+)
 from latentpress.models.entropy.latent_model import QuantisedLatent
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
 from latentpress.models.layers import ContrastNormalisation, Normalisation
@@ -128,14 +135,13 @@ class ImageNetwork(nn.Module):
         """
         y = self.analysis(image, quality) * self.gain(quality)[:, None, None, :]
         z = self.hyper_analysis(y, quality)
-        z_scale = scale_from_raw(self.hyper_prior(quality))[:, None, None, :].expand_as(z)
-        z_bits = gaussian_bits(self._rate_proxy(z), z_scale).sum(dim=(1, 2, 3))
+        side = self.hyper_prior.quantise(z, quality, round_with_gradient)
         height, width = y.shape[1:3]
-        features = self.hyper_synthesis(round_with_gradient(z), quality)[:, :height, :width]
-        return Latents(y, features, z_bits)
+        features = self.hyper_synthesis(side.y_hat, quality)[:, :height, :width]
+        return Latents(y, features, self.latent_bits(z, side))
 
     def latent_bits(self, y: Tensor, latent: QuantisedLatent) -> Tensor:
-        """The rate of y.
+        """The rate of y, or of z.
 
         Args:
             y: ``(B, h, w, M)`` in quantisation steps.
@@ -168,6 +174,18 @@ class ImageNetwork(nn.Module):
         return torch.round(x)
 
 
+def later_options(
+    branch_limits: Sequence[float] | None, side_information: SideInformationDesign | None
+) -> dict[str, Any]:
+    """Entries of a configuration that older weights do not have; only those that are set."""
+    found: dict[str, Any] = {}
+    if branch_limits is not None:
+        found["branch_limits"] = list(branch_limits)
+    if side_information is not None:
+        found["side_information"] = dataclasses.asdict(side_information)
+    return found
+
+
 def build_image_network(
     channels: int = 288,
     deep_channels: int = 384,
@@ -180,6 +198,7 @@ def build_image_network(
     context_depth: int = 2,
     normalisation: str = "none",
     branch_limits: Sequence[float] | None = None,
+    side_information: SideInformationDesign | None = None,
 ) -> ImageNetwork:
     """Puts an :class:`ImageNetwork` together from its widths and depths.
 
@@ -196,6 +215,7 @@ def build_image_network(
         normalisation: One of :data:`NORMALISATIONS`, for the transforms.
         branch_limits: Largest magnitudes that a branch of the transforms' blocks adds, at 1/8 and at 1/16 of
             the resolution; None for no limits.
+        side_information: Sizes of a context model of z; None for none.
 
     Raises:
         KeyError: There is no such normalisation.
@@ -206,16 +226,15 @@ def build_image_network(
         torch.Size([1, 64, 64, 3])
     """
     config = dict(locals())
-    if branch_limits is None:  # weights from before there were limits have no such entry
-        del config["branch_limits"]
-    else:
-        config["branch_limits"] = list(branch_limits)
+    # Weights from before there were limits, or contexts of z, have no such entries.
+    del config["branch_limits"], config["side_information"]
+    config.update(later_options(branch_limits, side_information))
     transform = (channels, deep_channels, latent_channels, depth, deep_depth, NORMALISATIONS[normalisation])
     network = ImageNetwork(
         analysis=AnalysisTransform(*transform, branch_limits=branch_limits),
         synthesis=SynthesisTransform(*transform, branch_limits=branch_limits),
         hyper_analysis=HyperAnalysis(latent_channels, hyper_width, hyper_channels),
-        hyper_prior=HyperPrior(hyper_channels),
+        hyper_prior=build_hyper_prior(hyper_channels, side_information),
         hyper_synthesis=HyperSynthesis(hyper_channels, hyper_width, context_channels),
         context=ContextModel(context_channels, latent_channels, context_depth),
         latent_channels=latent_channels,

@@ -57,6 +57,13 @@ class PositionBlock(nn.Module):
         x = x + self.project(self.rectifier(self.expand(x)))
         return x + self.output(self.product(self.value(x), self.gate(x)))
 
+    @torch.no_grad()
+    def pass_on(self) -> None:
+        """Makes the block the identity, as one that is added to a trained network has to begin."""
+        for layer in (self.project, self.output):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
 
 class ChannelContext(nn.Module):
     """What earlier slices say of a position: 1x1, leaky rectifier, depthwise 3x3, 1x1.

@@ -46,6 +46,23 @@ def test_join_leaves_both_as_they_are(pair) -> None:
             assert torch.equal(value, expected[name]), name
 
 
+def test_added_blocks_change_nothing(pair) -> None:
+    known = len(pair.image_max.context.blocks)
+    added = join(pair, shared_blocks=known + 2)
+    assert len(added.context.blocks) == added.config["context"]["shared_blocks"] == known + 2
+    image, quality = torch.rand(1, 64, 64, 3), torch.tensor([60.0])
+    with torch.no_grad():
+        expected = pair.image_max.eval()(image, quality)
+        found = split(added).image_max.eval()(image, quality)
+    assert torch.equal(found.y_bits, expected.y_bits)
+    assert torch.equal(found.image, expected.image)
+
+
+def test_blocks_are_not_taken_away(pair) -> None:
+    with pytest.raises(ValueError, match="already"):
+        join(pair, shared_blocks=0)
+
+
 def test_commands_join_and_split_files(pair, tmp_path) -> None:
     for network in pair:
         checkpoint = {
