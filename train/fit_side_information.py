@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,12 +50,13 @@ LENGTHS = (4, 6, 8, 12)
 
 _PIXELS_OF_Z = 64
 _REDUCTIONS = (1.0, 0.67, 0.5, 0.4)
-_REDUCED_FROM = 768
-_QUALITIES_EACH = 2
+_WINDOWS_EACH = 2
 _HOLD_OUT_EVERY = 20
 _LAMBDAS = (0.0006, 0.14)
 _BATCH = 16
 _LR = 2e-3
+# z of all pictures there are is little to learn from; what is learnt by heart helps none but these.
+_WEIGHT_DECAY = 1.0
 _WARM_UP = 50
 _CONSTANT_UNTIL = 0.3
 _AVERAGE_DECAY = 0.998
@@ -80,7 +81,7 @@ def collect(
     seed: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> list[SideInformation]:
-    """Analyses a window of every picture, at a random size and at two random qualities.
+    """Analyses two windows of every picture, at random sizes and qualities.
 
     Args:
         codec: Whose transforms.
@@ -94,46 +95,40 @@ def collect(
     random = np.random.default_rng(seed)
     found: dict[tuple[int, ...], list[tuple[Tensor, float]]] = defaultdict(list)
     for done, path in enumerate(paths, start=1):
-        window = _window(torch.from_numpy(read_rgb(path).copy()).permute(2, 0, 1), random)
-        if window is not None:
-            for quality in random.uniform(0, QUALITY_MAX, _QUALITIES_EACH).round(1):
-                z = codec.analyse(window, torch.tensor([quality], dtype=torch.float32)).z[0].clone()
-                found[tuple(z.shape)].append((z, float(quality)))
+        picture = read_rgb(path)
+        if min(picture.shape[:2]) >= _PIXELS_OF_Z * LENGTHS[0]:
+            for _ in range(_WINDOWS_EACH):
+                quality = round(float(random.uniform(0, QUALITY_MAX)), 1)
+                z = codec.analyse(_window(picture, random), torch.tensor([quality])).z[0].clone()
+                found[tuple(z.shape)].append((z, quality))
         if progress is not None:
             progress(done)
     groups = [tuple(zip(*pairs, strict=True)) for pairs in found.values()]
     return [SideInformation(torch.stack(z), torch.tensor(quality)) for z, quality in groups]
 
 
-def _window(picture: Tensor, random: np.random.Generator) -> Tensor | None:
-    """A window of a picture ``(3, H, W)`` uint8, in [0, 1], reduced before and turned as it comes."""
-    pixels = picture.float()[None] / 255
-    scale = random.choice(_REDUCTIONS) if min(picture.shape[1:]) >= _REDUCED_FROM else 1.0
+def _window(picture: NDArray[np.uint8], random: np.random.Generator) -> Tensor:
+    """A window of a picture ``(H, W, 3)``, as ``(3, h, w)`` in [0, 1], reduced and turned as it comes."""
+    smallest, smaller = _PIXELS_OF_Z * LENGTHS[0], [1.0]
+    smaller += [scale for scale in _REDUCTIONS if scale * min(picture.shape[:2]) >= 2 * smallest]
+    scale = random.choice(smaller)
+    sides = [
+        _PIXELS_OF_Z * max(n for n in LENGTHS if n * _PIXELS_OF_Z <= scale * size)
+        for size in picture.shape[:2]
+    ]
+    whole = [min(size, round(side / scale)) for side, size in zip(sides, picture.shape[:2], strict=True)]
+    top, left = (
+        int(random.integers(size - length + 1)) for size, length in zip(picture.shape[:2], whole, strict=True)
+    )
+    pixels = torch.from_numpy(picture[top : top + whole[0], left : left + whole[1]].copy())
+    pixels = pixels.permute(2, 0, 1)[None].float() / 255
     if scale < 1:
-        pixels = functional.interpolate(pixels, scale_factor=scale, mode="bicubic", antialias=True)
+        pixels = functional.interpolate(pixels, tuple(sides), mode="bicubic", antialias=True).clamp(0, 1)
     if random.random() < 0.5:
         pixels = pixels.transpose(2, 3)
     if random.random() < 0.5:
         pixels = pixels.flip(3)
-    if min(pixels.shape[2:]) < _PIXELS_OF_Z * LENGTHS[0]:
-        return None
-    height, width = (
-        _PIXELS_OF_Z * max(n for n in LENGTHS if n * _PIXELS_OF_Z <= size) for size in pixels.shape[2:]
-    )
-    top = random.integers(pixels.shape[2] - height + 1)
-    left = random.integers(pixels.shape[3] - width + 1)
-    return pixels[0, :, top : top + height, left : left + width].clamp(0, 1)
-
-
-def split(groups: Sequence[SideInformation]) -> tuple[list[SideInformation], list[SideInformation]]:
-    """What to train on, and one window in twenty that is held out, at all its qualities."""
-    fitted, held_out = [], []
-    for group in groups:
-        number = torch.arange(len(group.z)) // _QUALITIES_EACH
-        chosen = number % _HOLD_OUT_EVERY == _HOLD_OUT_EVERY - 1
-        fitted.append(SideInformation(*(x[~chosen] for x in group)))
-        held_out.append(SideInformation(*(x[chosen] for x in group)))
-    return fitted, held_out
+    return pixels[0].contiguous()
 
 
 def bits_of(prior: HyperPrior, groups: Iterable[SideInformation]) -> Tensor:
@@ -151,10 +146,10 @@ def bits_of(prior: HyperPrior, groups: Iterable[SideInformation]) -> Tensor:
 def fit(
     prior: ContextualHyperPrior,
     groups: Sequence[SideInformation],
-    minutes: float,
+    steps: int,
     seed: int = 1,
     progress: Callable[[int, float], None] | None = None,
-) -> int:
+) -> None:
     """Trains a context model of z in place and leaves it with its averaged weights.
 
     The loss weighs every bit by what a picture of its quality has of them, as training of the whole codec
@@ -163,20 +158,16 @@ def fit(
     Args:
         prior: On the CPU.
         groups: To train on, at least one window.
-        minutes: How long.
+        steps: How many, of 16 windows each.
         seed: Of batches and noise.
         progress: Called now and then with the steps made and the loss.
-
-    Returns:
-        Steps made.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = MuonAdam(parameter_groups(prior), lr=_LR, weight_decay=0.02)
+    optimizer = MuonAdam(parameter_groups(prior), lr=_LR, weight_decay=_WEIGHT_DECAY)
     average = [p.detach().clone() for p in prior.parameters()]
     windows = torch.tensor([float(len(group.z)) for group in groups])
-    begin, steps, spent = time.monotonic(), 0, 0.0
-    while spent < 1 or steps == 0:
-        factor = learning_rate_factor(spent, _CONSTANT_UNTIL, 0.01) * min(1.0, (steps + 1) / _WARM_UP)
+    for step in range(1, steps + 1):
+        factor = learning_rate_factor(step / steps, _CONSTANT_UNTIL, 0.01) * min(1.0, step / _WARM_UP)
         for options in optimizer.param_groups:
             options["lr"] = _LR * factor
         group = groups[int(torch.multinomial(windows, 1, generator=generator))]
@@ -185,17 +176,14 @@ def fit(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        steps += 1
         with torch.no_grad():
-            keep = min(_AVERAGE_DECAY, steps / (steps + 10))
+            keep = min(_AVERAGE_DECAY, step / (step + 10))
             torch._foreach_lerp_(average, list(prior.parameters()), 1 - keep)
-        spent = (time.monotonic() - begin) / (60 * minutes)
-        if progress is not None and steps % 50 == 0:
-            progress(steps, float(loss.detach()))
+        if progress is not None and step % 50 == 0:
+            progress(step, float(loss.detach()))
     with torch.no_grad():
         for parameter, mean in zip(prior.parameters(), average, strict=True):
             parameter.copy_(mean)
-    return steps
 
 
 def _loss(prior: ContextualHyperPrior, batch: SideInformation, generator: torch.Generator) -> Tensor:
@@ -221,6 +209,7 @@ def contextual_prior(weights: str | Path, design: SideInformationDesign) -> Cont
     if isinstance(network.hyper_prior, ContextualHyperPrior):
         return network.hyper_prior
     channels = network.hyper_prior.raw_scale.knots.shape[1]
+    torch.manual_seed(1)
     prior = ContextualHyperPrior(channels, design)
     copy_matching(prior, network.hyper_prior.state_dict())
     return prior
@@ -273,9 +262,9 @@ def main(args: Sequence[str] | None = None) -> None:
     source.add_argument("--data", metavar="DIR", help="pictures, searched recursively")
     source.add_argument("--like", metavar="FILE", help="weights with the same transforms to take it from")
     parser.add_argument("--out", required=True, metavar="FILE", help="weight file to write")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of training (default: 20)")
-    parser.add_argument("--channels", type=int, default=128, help="width (default: 128)")
-    parser.add_argument("--depth", type=int, default=2, help="blocks (default: 2)")
+    parser.add_argument("--steps", type=int, default=3000, help="of training (default: 3000)")
+    parser.add_argument("--channels", type=int, default=64, help="width (default: 64)")
+    parser.add_argument("--depth", type=int, default=1, help="blocks (default: 1)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
     options = parser.parse_args(args)
     try:
@@ -297,21 +286,25 @@ def main(args: Sequence[str] | None = None) -> None:
 def _fitted(weights: WeightFile, options: argparse.Namespace) -> ContextualHyperPrior:
     """Collects z, trains, and says what that saves."""
     paths = find_images(options.data)[: options.limit]
-    torch.manual_seed(1)
     prior = contextual_prior(options.weights, SideInformationDesign(options.channels, options.depth))
-    groups = collect(
-        ImageCodec(weights), paths, progress=lambda done: print(f"\r{done}/{len(paths)}", end="", flush=True)
+    codec = ImageCodec(weights)
+    held_out = collect(codec, paths[::_HOLD_OUT_EVERY])
+    fitted = collect(
+        codec,
+        [path for number, path in enumerate(paths) if number % _HOLD_OUT_EVERY],
+        progress=lambda done: print(f"\r{done}/{len(paths)}", end="", flush=True),
     )
-    fitted, held_out = split(groups)
+    if not fitted or not held_out:
+        raise ValueError(f"{options.data} has too few pictures of at least 256x256 pixels")
     before = bits_of(prior, held_out)
-    steps = fit(
+    fit(
         prior,
         fitted,
-        options.minutes,
+        options.steps,
         progress=lambda step, loss: print(f"\rstep {step}, loss {loss:.4f}", end="", flush=True),
     )
     saved = 100 * (1 - bits_of(prior, held_out) / before)
-    print(f"\n{steps} steps; saves {saved.mean():.1f} % of z in {len(saved)} windows held out")
+    print(f"\nsaves {saved.mean():.1f} % of z in {len(saved)} windows held out")
     return prior
 
 

@@ -118,8 +118,8 @@ class SideInformationDesign:
         depth: Blocks that its steps share.
     """
 
-    channels: int = 128
-    depth: int = 2
+    channels: int = 64
+    depth: int = 1
 
 
 class ContextualHyperPrior(HyperPrior):
