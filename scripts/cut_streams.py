@@ -48,22 +48,30 @@ class Cut(NamedTuple):
 
 
 class SideInformationAlone(InProcessCoders):
-    """Reads the first group of a part, which is the side information; all others are zeros."""
+    """Reads the first groups of a part, which are the side information; all others are zeros.
+
+    Args:
+        groups: How many those are.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
 
     def read(self, part: CodedPart, tables: TableSet, prefix: bytes) -> SymbolReading:
         """Begins to decode a part."""
-        return _FirstGroup(super().read(part, tables, prefix))
+        return _FirstGroups(super().read(part, tables, prefix), self._groups)
 
 
-class _FirstGroup:
-    def __init__(self, reading: SymbolReading) -> None:
-        self._reading: SymbolReading | None = reading
+class _FirstGroups:
+    def __init__(self, reading: SymbolReading, count: int) -> None:
+        self._reading = reading
+        self._left = count
 
     def get(self, indexes: NDArray[np.uint8]) -> Future[NDArray[np.int16]]:
         """The next group."""
-        if self._reading is not None:
-            found, self._reading = self._reading.get(indexes), None
-            return found
+        if self._left > 0:
+            self._left -= 1
+            return self._reading.get(indexes)
         return done(lambda: np.zeros(len(indexes), np.int16))
 
     def finish(self) -> Future[None]:
@@ -84,7 +92,8 @@ def cut_picture(codec: ImageCodec, path: Path, quality: float) -> Cut:
     core = codec.cut_points(data)[0]
     # Without the other parts, whose first groups are no side information.
     stream, _ = codec._read(data[:core], DEFAULT_LIMITS, partial=True)
-    decoder = ImageDecoder(stream, codec._transforms, codec._coder, SideInformationAlone())
+    alone = SideInformationAlone(codec._coder.hyper_prior.steps)
+    decoder = ImageDecoder(stream, codec._transforms, codec._coder, alone)
     ((_, colour),) = decoder.bands(stream.header.grid.picture)
     side = (colour.clamp(0, 1) * 255).round().to(torch.uint8)
     decoded = (codec.decompress(data), codec.decompress(data[:core], partial=True), side)

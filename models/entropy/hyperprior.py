@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentpress.models.entropy.blocks import ContextBlock
-from latentpress.models.entropy.context import ContextModel
+from latentpress.models.entropy.context import STEPS, ContextModel
 from latentpress.models.entropy.gaussian import clamp_with_gradient
 from latentpress.models.entropy.latent_model import CodingStep, Exchange, QuantisedLatent, Rounding
 from latentpress.models.layers import DepthConvBlock, Downsample, Upsample
@@ -67,11 +67,16 @@ class HyperPrior(nn.Module):
     Args:
         hyper_channels: Z.
 
+    Attributes:
+        steps: How often symbols of z are exchanged.
+
     Example:
         >>> prior = HyperPrior(4)
         >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), torch.round).raw_scale.shape
         torch.Size([1, 2, 3, 4])
     """
+
+    steps = 1
 
     def __init__(self, hyper_channels: int) -> None:
         super().__init__()
@@ -144,6 +149,8 @@ class ContextualHyperPrior(HyperPrior):
         >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), torch.round).mean.shape
         torch.Size([1, 2, 3, 4])
     """
+
+    steps = STEPS
 
     def __init__(self, hyper_channels: int, design: SideInformationDesign) -> None:
         super().__init__(hyper_channels)

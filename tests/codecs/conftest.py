@@ -155,6 +155,25 @@ def max_codec(network: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def contextual_codec():
+    """The tiny codec with a context model of its side information, which has something to say."""
+    import torch
+
+    from latentpress.codecs.image import ImageCodec
+    from latentpress.models.entropy.hyperprior import SideInformationDesign
+    from latentpress.models.image.network import build_image_network
+    from latentpress.train.export import export_image
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = build_image_network(**CONFIG, side_information=SideInformationDesign(6, 2))
+        for name, value in network.hyper_prior.context.state_dict().items():
+            value += torch.randn(value.shape) * (0.5 if name.startswith("heads") else 0.1)
+    state = {**network.state_dict(), **tiny_state(seed=1)}
+    return ImageCodec(export_image(network.config, state))
+
+
+@pytest.fixture(scope="session")
 def tiny_codec(tiny_weights):
     from latentpress.codecs.image import ImageCodec
 

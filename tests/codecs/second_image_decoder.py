@@ -55,43 +55,61 @@ class SecondDecoder:
     def table_index(self, raw: np.ndarray) -> np.ndarray:
         return ((8 * raw + 24 * 1024 + 512) >> 10).clip(0, 63).astype(np.uint8)
 
-    def decode_z(self, coder: SymbolDecoder, rows: int, columns: int, tenths: int) -> np.ndarray:
-        """z of a latent of so many rows and columns."""
+    def decode_z(
+        self, coder: SymbolDecoder, rows: int, columns: int, tenths: int
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """z in units of a latent of so many rows and columns, and the symbols of each of its batches."""
         shape = (-(-rows // 4), -(-columns // 4), self.config["hyper_channels"])
-        indexes = self.table_index(self.quality_vector("hyper_prior.raw_scale", tenths))
-        symbols = coder.get(np.tile(indexes, shape[0] * shape[1]), self.tables)
-        return symbols.reshape(shape).astype(np.int64)
+        usual = self.quality_vector("hyper_prior.raw_scale", tenths)
+        if "side_information" in self.config:
+            features = np.zeros((*shape[:2], 1), np.int64) + self.quality_vector("hyper_prior.bias", tenths)
+            depth = self.config["side_information"]["depth"]
+            return self.decode_steps(coder, "hyper_prior.context", features, depth, usual)
+        symbols = coder.get(np.tile(self.table_index(usual), shape[0] * shape[1]), self.tables)
+        return symbols.reshape(shape).astype(np.int64) * 1024, [symbols]
 
     def features(self, z: np.ndarray, rows: int, columns: int, tenths: int) -> np.ndarray:
-        x = self.upsample("hyper_synthesis.up_coarse", z * 1024)
+        x = self.upsample("hyper_synthesis.up_coarse", z)
         x = self.upsample("hyper_synthesis.up_fine", self.block("hyper_synthesis.coarse", x))
         x = x + self.quality_vector("hyper_synthesis.bias", tenths)
         return self.block("hyper_synthesis.fine", x)[:rows, :columns]
 
-    def decode(self, data: bytes, height: int, width: int, tenths: int) -> tuple[np.ndarray, ...]:
-        """z, y_hat in units, and all symbols in the order in which they are coded."""
-        latents = self.config["latent_channels"]
-        coder = SymbolDecoder(data)
-        rows, columns = -(-height // 16), -(-width // 16)
-        z = self.decode_z(coder, rows, columns, tenths)
-        symbols = [z.ravel()]
-        features = self.features(z, rows, columns, tenths)
-        y_hat = np.zeros((rows, columns, latents), np.int64)
-        row, column, channel = np.indices(y_hat.shape)
-        quarter = channel // (latents // 4)
+    def decode_steps(
+        self, coder: SymbolDecoder, name: str, features: np.ndarray, depth: int, usual: np.ndarray
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """A latent in units, in four steps, and the symbols of each; raw scales are added to usual ones."""
+        channels = len(usual)
+        found = np.zeros((*features.shape[:2], channels), np.int64)
+        row, column, channel = np.indices(found.shape)
+        quarter = channel // (channels // 4)
+        batches = []
         for step, order in enumerate((0, 3, 2, 1)):
             x = features
             if step > 0:
-                x = self.linear(f"context.adaptors.{step - 1}", np.concatenate([features, y_hat], axis=2))
-                for number in range(self.config["context_depth"]):
-                    x = self.block(f"context.blocks.{number}", x)
-            x = self.linear(f"context.heads.{step}", x)
-            mean, raw_scale = x[:, :, :latents], x[:, :, latents:]
+                x = self.linear(f"{name}.adaptors.{step - 1}", np.concatenate([features, found], axis=2))
+                for number in range(depth):
+                    x = self.block(f"{name}.blocks.{number}", x)
+            x = self.linear(f"{name}.heads.{step}", x)
+            mean, raw_scale = x[:, :, :channels], x[:, :, channels:] + usual
             coded = (2 * (row % 2) + column % 2) ^ order == quarter
-            symbols.append(coder.get(self.table_index(raw_scale[coded]), self.tables))
-            y_hat[coded] = symbols[-1].astype(np.int64) * 1024 + mean[coded]
+            batches.append(self.decode_symbols(coder, raw_scale, coded))
+            found[coded] = batches[-1] * 1024 + mean[coded]
+        return found, batches
+
+    def decode_symbols(self, coder: SymbolDecoder, raw_scale: np.ndarray, coded: np.ndarray) -> np.ndarray:
+        """A batch."""
+        return coder.get(self.table_index(raw_scale[coded]), self.tables).astype(np.int64)
+
+    def decode(self, data: bytes, height: int, width: int, tenths: int) -> tuple[np.ndarray, ...]:
+        """z in steps, y_hat in units, and all symbols in the order in which they are coded."""
+        coder = SymbolDecoder(data)
+        rows, columns = -(-height // 16), -(-width // 16)
+        z, symbols = self.decode_z(coder, rows, columns, tenths)
+        features = self.features(z, rows, columns, tenths)
+        usual = np.zeros(self.config["latent_channels"], np.int64)
+        y_hat, batches = self.decode_steps(coder, "context", features, self.config["context_depth"], usual)
         coder.finish()
-        return z, y_hat, np.concatenate(symbols)
+        return z / 1024, y_hat, np.concatenate([*symbols, *batches])
 
     def synthesise(self, y_hat: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
         """Pixels from y_hat, in float64."""

@@ -48,7 +48,7 @@ class Stream(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What is in a tile: z, y_hat in units, and the symbols of each part in coding order."""
+    """What is in a tile: z in steps, y_hat in units, and the symbols of each part in coding order."""
 
     z: np.ndarray
     y_hat: np.ndarray
@@ -117,15 +117,10 @@ def tile_place(stream: Stream, number: int) -> tuple[int, int, int, int]:
     return top, left, min(size, stream.height - top), min(size, stream.width - left)
 
 
-class SecondMaxDecoder(common.SecondDecoder):
-    """Decodes streams of image-max."""
+class SecondTiledDecoder(common.SecondDecoder):
+    """Decodes streams of the family image, which may be in tiles."""
 
-    def __init__(self, weights: Any) -> None:
-        super().__init__(weights)
-        self.stages = self.config["schedule"]["stages"]
-        self.design = self.config["context"]
-        self.part_count = 1 + max(stage["part"] for stage in self.stages)
-        self.slice_channels = self.config["latent_channels"] // self.config["schedule"]["slices"]
+    part_count = 1
 
     def decode_stream(self, stream: Stream) -> list[Decoded]:
         """Every tile; a picture without tiles is one."""
@@ -151,12 +146,32 @@ class SecondMaxDecoder(common.SecondDecoder):
         self, tile_parts: list[Part], covered: bytes, height: int, width: int, tenths: int
     ) -> Decoded:
         """Everything in the parts that are there; their checksums cover some bytes besides the symbols."""
+        ((checksum, data),) = tile_parts
+        z, y_hat, symbols = self.decode(data, height, width, tenths)
+        assert crc32c(covered + symbols.astype("<i4").tobytes()) == checksum
+        return Decoded(z, y_hat, [symbols])
+
+
+class SecondMaxDecoder(SecondTiledDecoder):
+    """Decodes streams of image-max."""
+
+    def __init__(self, weights: Any) -> None:
+        super().__init__(weights)
+        self.stages = self.config["schedule"]["stages"]
+        self.design = self.config["context"]
+        self.part_count = 1 + max(stage["part"] for stage in self.stages)
+        self.slice_channels = self.config["latent_channels"] // self.config["schedule"]["slices"]
+
+    def decode_tile(
+        self, tile_parts: list[Part], covered: bytes, height: int, width: int, tenths: int
+    ) -> Decoded:
+        """Everything in the parts that are there; their checksums cover some bytes besides the symbols."""
         rows, columns = -(-height // 16), -(-width // 16)
         y_hat = np.zeros((rows, columns, self.config["latent_channels"]), np.int64)
         symbols: list[list[np.ndarray]] = [[] for _ in tile_parts]
         coders = [SymbolDecoder(part.data) for part in tile_parts]
-        z = self.decode_z(coders[0], rows, columns, tenths)
-        symbols[0].append(z.ravel())
+        z, batches = self.decode_z(coders[0], rows, columns, tenths)
+        symbols[0] += batches
         features = self.features(z, rows, columns, tenths)
         for number, stage in enumerate(self.stages):
             there = stage["part"] < len(coders)
@@ -169,7 +184,7 @@ class SecondMaxDecoder(common.SecondDecoder):
         for part, coder, values in zip(tile_parts, coders, joined, strict=True):
             coder.finish()
             assert crc32c(covered + values.astype("<i4").tobytes()) == part.checksum
-        return Decoded(z, y_hat, joined)
+        return Decoded(z / 1024, y_hat, joined)
 
     def channels_of(self, slices: list[int]) -> list[int]:
         width = self.slice_channels
@@ -224,10 +239,6 @@ class SecondMaxDecoder(common.SecondDecoder):
             inner = common.rectifier(self.linear(f"{name}.residual_prediction.expand", inputs))
             value = value + self.linear(f"{name}.residual_prediction.head", inner).clip(-512, 512)
         return value, symbols
-
-    def decode_symbols(self, coder: SymbolDecoder, raw_scale: np.ndarray, coded: np.ndarray) -> np.ndarray:
-        """A batch."""
-        return coder.get(self.table_index(raw_scale[coded]), self.tables).astype(np.int64)
 
     def pointwise_block(self, name: str, x: np.ndarray) -> np.ndarray:
         x = x + self.linear(f"{name}.project", common.rectifier(self.linear(f"{name}.expand", x)))

@@ -92,6 +92,35 @@ def second_reading(decoder, data: bytes):
     return second.read_stream(container.payload, index, decoder.part_count, container.missing)
 
 
+def check_header(parsed, facts: dict) -> None:
+    """Of a stream as the second decoder takes it apart."""
+    for key in ("height", "width", "channels", "quality_tenths", "tile_size"):
+        assert getattr(parsed, key) == facts[key]
+    checksums = [[f"{part.checksum:08x}" for part in tile] for tile in parsed.tiles]
+    assert checksums == facts["symbols_crc32c"]
+
+
+def check_encoding_again(codec: ImageCodec, decoder, data: bytes, monkeypatch) -> None:
+    """The symbols of a stream without tiles give the same bytes."""
+    parsed = second_reading(decoder, data)
+    (tile,) = decoder.decode_stream(parsed)
+    symbols = torch.from_numpy(np.concatenate(tile.symbols)[tile.z.size :].astype(np.float64))
+
+    def next_symbols(residual: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        nonlocal symbols
+        found, symbols = symbols.split([len(residual), len(symbols) - len(residual)])
+        return found.clone()
+
+    monkeypatch.setattr(codec._coder, "_round", next_symbols)
+    y = torch.zeros((1, *tile.y_hat.shape), dtype=torch.float64)
+    quality = torch.tensor([parsed.quality_tenths / 10])
+    covered = parsed.fields if decoder.part_count > 1 else b""
+    coded = codec._coder.encode(y, torch.from_numpy(tile.z)[None].double(), quality, prefix=covered)
+    found = [(part.checksum, part.data) for part in coded.parts]
+    assert found == [tuple(part) for part in parsed.tiles[0]]
+    assert np.array_equal(coded.y_hat[0].double().numpy() * 1024, tile.y_hat)
+
+
 @models
 def test_fingerprint(weights, codecs, model):
     assert weights[model].family == "image-max"
@@ -107,10 +136,7 @@ def test_bytes_are_those_that_were_made(name):
 def test_header(codecs, weights, name):
     facts = STREAMS[name]
     parsed = second_reading(second.SecondMaxDecoder(weights[facts["model"]]), stream(name))
-    for key in ("height", "width", "channels", "quality_tenths", "tile_size"):
-        assert getattr(parsed, key) == facts[key]
-    checksums = [[f"{part.checksum:08x}" for part in tile] for tile in parsed.tiles]
-    assert checksums == facts["symbols_crc32c"]
+    check_header(parsed, facts)
     container = read_container(stream(name))
     assert len(container.payload) == facts["payload_bytes"]
     assert len(container.get(SectionType.TILES) or b"") == facts["tiles_bytes"]
@@ -189,26 +215,8 @@ def test_mutations_raise_stream_errors_only(codecs, name):
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if not STREAMS[name]["tile_size"]])
 def test_encoding_the_symbols_again_gives_the_same_bytes(codecs, weights, name, monkeypatch):
-    facts = STREAMS[name]
-    codec = codecs[facts["model"]]
-    decoder = second.SecondMaxDecoder(weights[facts["model"]])
-    parsed = second_reading(decoder, stream(name))
-    (tile,) = decoder.decode_stream(parsed)
-    symbols = torch.from_numpy(np.concatenate(tile.symbols)[tile.z.size :].astype(np.float64))
-
-    def next_symbols(residual: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        nonlocal symbols
-        found, symbols = symbols.split([len(residual), len(symbols) - len(residual)])
-        return found.clone()
-
-    monkeypatch.setattr(codec._coder, "_round", next_symbols)
-    y = torch.zeros((1, *tile.y_hat.shape), dtype=torch.float64)
-    quality = torch.tensor([facts["quality_tenths"] / 10])
-    covered = parsed.fields if decoder.part_count > 1 else b""
-    coded = codec._coder.encode(y, torch.from_numpy(tile.z)[None].double(), quality, prefix=covered)
-    found = [(part.checksum, part.data) for part in coded.parts]
-    assert found == [tuple(part) for part in parsed.tiles[0]]
-    assert np.array_equal(coded.y_hat[0].double().numpy() * 1024, tile.y_hat)
+    model = STREAMS[name]["model"]
+    check_encoding_again(codecs[model], second.SecondMaxDecoder(weights[model]), stream(name), monkeypatch)
 
 
 class Recorder(second.SecondMaxDecoder):

@@ -1,5 +1,7 @@
 """The latent coder: exact symbols, whatever computes them, and every damage found."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,11 @@ FEW = settings(max_examples=25)
 @pytest.fixture(scope="module")
 def coder(tiny_codec):
     return tiny_codec._coder
+
+
+@pytest.fixture(scope="module")
+def contextual_coder(contextual_codec):
+    return contextual_codec._coder
 
 
 def latents(coder, height: int, width: int, seed: int, scale: float = 3.0):
@@ -43,6 +50,18 @@ def test_round_trip(coder, height, width, tenths, seed, scale):
     symbols = np.concatenate([group.symbols for group in seen])
     assert len(symbols) == y.numel() + z.numel()
     assert coded.checksum == crc32c(symbols.astype("<i4").tobytes())
+
+
+@FEW
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 1000), st.integers(0, 99))
+def test_round_trip_of_side_information_in_four_steps(contextual_coder, height, width, tenths, seed):
+    y, z = latents(contextual_coder, height, width, seed)
+    seen = []
+    coded = contextual_coder.encode(y, z, quality(tenths), seen.append)
+    decoded = contextual_coder.decode(coded.data, coded.checksum, height, width, quality(tenths))
+    assert torch.equal(decoded, coded.y_hat)
+    assert sum(len(group.symbols) for group in seen[:4]) == z.numel()
+    assert len(seen) == 4 + 4
 
 
 @FEW
@@ -102,12 +121,16 @@ class TestBatch:
 
     TENTHS = (0, 333, 700, 1000)
 
-    @pytest.fixture(params=["four steps", "slices", "slices without skipping"])
+    CODECS: ClassVar = {
+        "four steps": "tiny_codec",
+        "four steps and four of z": "contextual_codec",
+        "slices": "tiny_max_codec",
+        "slices without skipping": "patient_max_codec",
+    }
+
+    @pytest.fixture(params=CODECS)
     def coder(self, request):
-        name = {"four steps": "tiny_codec", "slices": "tiny_max_codec"}.get(
-            request.param, "patient_max_codec"
-        )
-        return request.getfixturevalue(name)._coder
+        return request.getfixturevalue(self.CODECS[request.param])._coder
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (8, 6)])
     def test_is_its_latents(self, coder, height, width):

@@ -29,7 +29,7 @@ from latentpress.train.export import export_image
 
 FOLDER = Path(__file__).resolve().parent / f"v{FORMAT_VERSION}"
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "channels": 3,
     "deep_channels": 12,
     "latent_channels": 12,
@@ -58,11 +58,11 @@ CASES: dict[str, tuple[int, int, int, dict[str, Any]]] = {
 }
 
 
-def make_state() -> dict[str, torch.Tensor]:
-    """Weights of the made-up model."""
+def make_state(config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Weights of a made-up model."""
     torch.manual_seed(20)
-    state = build_image_network(**CONFIG).state_dict()
-    latents = CONFIG["latent_channels"]
+    state = build_image_network(**config).state_dict()
+    latents = config["latent_channels"]
     for name, tensor in state.items():
         if name.endswith("gain.knots"):
             continue
@@ -110,7 +110,7 @@ def main() -> None:
         raise SystemExit(f"golden files are never made again, and {FOLDER.name}/ has {', '.join(existing)}")
     FOLDER.mkdir(exist_ok=True)
     tables = gaussian_tables(scale_table().numpy(), tail_mass=2.0**-8)
-    weights = export_image(CONFIG, make_state(), tables)
+    weights = export_image(CONFIG, make_state(CONFIG), tables)
     codec = ImageCodec(weights)
     expected: dict[str, Any] = {}
     for name, (height, width, channels, options) in CASES.items():

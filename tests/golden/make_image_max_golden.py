@@ -158,7 +158,7 @@ def _size_of_noise(name: str) -> float:
 def make_network(seed: int, **options: Any) -> ImageNetwork:
     """A made-up network."""
     torch.manual_seed(seed)
-    network = build_image_max_network(**SIZES, **options)
+    network = build_image_max_network(**{**SIZES, **options})
     state = network.state_dict()
     for name, tensor in state.items():
         noise = torch.randn(tensor.shape)
@@ -240,36 +240,50 @@ def facts_of(codec: ImageCodec, data: bytes) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Writes the weight files, the streams, their pictures and what must be found in them."""
-    names = ["image-max.json", *(f"image-max_{model}.safetensors" for model in MODELS)]
-    names += [f"image-max_{name}.{kind}" for name in CASES for kind in ("lpz", "png")]
+def write_golden(
+    prefix: str,
+    weights: dict[str, WeightFile],
+    cases: dict[str, tuple[str, int, int, int, dict[str, Any]]],
+) -> None:
+    """Writes weight files, streams, their pictures and what must be found in them, if none of them is there.
+
+    Args:
+        prefix: What their names begin with.
+        weights: Of each model.
+        cases: As :data:`CASES`.
+    """
+    names = [f"{prefix}.json", *(f"{prefix}_{model}.safetensors" for model in weights)]
+    names += [f"{prefix}_{name}.{kind}" for name in cases for kind in ("lpz", "png")]
     existing = [name for name in names if (FOLDER / name).exists()]
     if existing:
         raise SystemExit(f"golden files are never made again, and {FOLDER.name}/ has {', '.join(existing)}")
     FOLDER.mkdir(exist_ok=True)
     # Pictures are those of full precision, whatever this machine prefers.
     image_transforms.has_bfloat16_units = lambda: False
-    codecs: dict[str, ImageCodec] = {}
-    for number, (model, options) in enumerate(MODELS.items()):
-        weights = make_weights(number, options)
-        codecs[model] = ImageCodec(weights)
-        (FOLDER / f"image-max_{model}.safetensors").write_bytes(weights.to_bytes())
+    codecs = {model: ImageCodec(found) for model, found in weights.items()}
+    for model, found in weights.items():
+        (FOLDER / f"{prefix}_{model}.safetensors").write_bytes(found.to_bytes())
     expected: dict[str, Any] = {}
-    for name, (model, height, width, channels, options) in CASES.items():
+    for name, (model, height, width, channels, options) in cases.items():
         codec = codecs[model]
         data = codec.compress(make_picture(height, width, channels), **options)
         metadata = {key: value.hex() for key, value in options.get("metadata", {}).items()}
         expected[name] = {"model": model, **facts_of(codec, data), "metadata": metadata}
         pixels = codec.decompress(data).permute(1, 2, 0).numpy()
         Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(
-            FOLDER / f"image-max_{name}.png", optimize=True
+            FOLDER / f"{prefix}_{name}.png", optimize=True
         )
-        (FOLDER / f"image-max_{name}.lpz").write_bytes(data)
+        (FOLDER / f"{prefix}_{name}.lpz").write_bytes(data)
         print(f"{name}: {len(data)} bytes")
     fingerprints = {model: codec.fingerprint.hex() for model, codec in codecs.items()}
     content = {"fingerprints": fingerprints, "streams": expected}
-    (FOLDER / "image-max.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / f"{prefix}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Writes the golden files of the family."""
+    weights = {model: make_weights(number, options) for number, (model, options) in enumerate(MODELS.items())}
+    write_golden("image-max", weights, CASES)
 
 
 if __name__ == "__main__":
