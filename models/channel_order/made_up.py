@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.channel_order.ports import AutoregressivePorts, HyperpriorPorts, ports_of
-from latentpress.models.entropy.context import STEPS, step_mask
+from latentpress.models.entropy.context import STEPS, ContextModel, step_mask
 from latentpress.models.entropy.fixed_point import to_float
 from latentpress.models.entropy.gaussian import scale_from_raw
+from latentpress.models.entropy.hyperprior import ContextualHyperPrior
 from latentpress.models.mlic.context import SliceContextModel
 
 SIDE = 3
@@ -101,25 +102,36 @@ class _Image:
         )
 
     def latent(self, generator: torch.Generator) -> Tensor:
-        scale = scale_from_raw(self._prior(self._quality)).expand(1, SIDE, SIDE, -1)
-        z = _drawn(torch.zeros_like(scale), scale, generator)
-        features = self._features(z, self._quality)
+        features = self._features(self._side_information(generator), self._quality)
         context: Any = self._context
         if isinstance(context, SliceContextModel):
             return context.traverse(features, lambda _, half, p: _residual(p, generator))
-        height, width = features.shape[1:3]
-        y = features.new_zeros(1, height, width, self._network.latent_channels)
-        for step in range(STEPS):
-            found = context(step, features, y)
-            drawn = _drawn(found.mean, scale_from_raw(found.raw_scale), generator)
-            y = torch.where(step_mask(step, height, width, y.shape[-1]), drawn, y)
-        return y
+        return _in_steps(context, features, torch.zeros(()), generator)
+
+    def _side_information(self, generator: torch.Generator) -> Tensor:
+        usual = self._prior(self._quality)[:, None, None, :]
+        if isinstance(self._prior, ContextualHyperPrior):
+            features = self._prior.features((SIDE, SIDE), self._quality)
+            return _in_steps(self._prior.context, features, usual, generator)
+        scale = scale_from_raw(usual).expand(1, SIDE, SIDE, -1)
+        return _drawn(torch.zeros_like(scale), scale, generator)
 
     def decode(self, latents: Tensor) -> Tensor:
         quality = self._quality.expand(len(latents))
         scaled = latents * self._network.inverse_gain(quality)[:, None, None, :]
         pictures: Tensor = self._network.synthesis(scaled, quality)
         return pictures
+
+
+def _in_steps(context: ContextModel, features: Tensor, usual: Tensor, generator: torch.Generator) -> Tensor:
+    """A latent drawn from a context model, whose raw scales are corrections of what is usual."""
+    height, width = features.shape[1:3]
+    latent = features.new_zeros(1, height, width, context.latent_channels)
+    for step in range(STEPS):
+        found = context(step, features, latent)
+        drawn = _drawn(found.mean, scale_from_raw(found.raw_scale + usual), generator)
+        latent = torch.where(step_mask(step, height, width, context.latent_channels), drawn, latent)
+    return latent
 
 
 def _residual(prediction: Any, generator: torch.Generator) -> Tensor:

@@ -161,7 +161,7 @@ class ContextualHyperPrior(HyperPrior):
 
     def quantise(self, z: Tensor, quality: Tensor, rounding: Rounding) -> QuantisedLatent:
         """Quantises side information ``(B, h, w, Z)``, with gradients, see :class:`HyperPrior`."""
-        latent = self.context.quantise(self._features(z.shape[1:-1], quality), z, rounding)
+        latent = self.context.quantise(self.features(z.shape[1:-1], quality), z, rounding)
         return latent._replace(raw_scale=latent.raw_scale + self(quality)[:, None, None, :])
 
     def code(self, shape: Sequence[int], quality: Tensor, exchange: Exchange) -> Tensor:
@@ -173,9 +173,10 @@ class ContextualHyperPrior(HyperPrior):
             place = step.positions // each * channels + step.positions % channels
             return exchange(step._replace(raw_scale=step.raw_scale + usual.flatten()[place]))
 
-        return self.context.code(self._features(shape, quality), corrected)
+        return self.context.code(self.features(shape, quality), corrected)
 
-    def _features(self, shape: Sequence[int], quality: Tensor) -> Tensor:
+    def features(self, shape: Sequence[int], quality: Tensor) -> Tensor:
+        """What the context model sees beside z, ``(B, *shape, C)``: the quality alone, everywhere the same."""
         return self.bias(quality)[:, None, None, :].repeat(1, *shape, 1)
 
 

@@ -7,6 +7,7 @@ from latentpress.models.channel_order.made_up import made_up_score
 from latentpress.models.channel_order.permutation import permute_latent
 from latentpress.models.channel_order.saliency import order_channels
 from latentpress.models.entropy.fixed_point import convert
+from latentpress.models.entropy.hyperprior import SideInformationDesign
 from latentpress.models.image.families import build_image_max_network
 from latentpress.models.image.network import build_image_network
 from latentpress.models.mlic.design import SliceContextDesign
@@ -18,6 +19,14 @@ CHANNELS = 16
 def image():
     torch.manual_seed(0)
     return build_image_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, 1).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def with_context_of_z():
+    torch.manual_seed(0)
+    design = SideInformationDesign(8, 1)
+    network = build_image_network(16, 16, CHANNELS, 1, 1, 4, 8, 8, 1, side_information=design)
+    return network.eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -40,7 +49,7 @@ def cheng2020(compressai_models):
     return compressai_models.Cheng2020Anchor(CHANNELS).eval().requires_grad_(False)
 
 
-@pytest.fixture(params=["image", "image_max", "mean_scale", "cheng2020"])
+@pytest.fixture(params=["image", "with_context_of_z", "image_max", "mean_scale", "cheng2020"])
 def network(request):
     """Random weights, with biases that differ by channel and latents of several steps."""
     found = request.getfixturevalue(request.param)
