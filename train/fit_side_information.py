@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from latentpress.codecs.card import card_path, read_card
+from latentpress.codecs.card import ModelCard, card_path, read_card
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.fixed_point import convert
 from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
 from latentpress.models.entropy.hyperprior import ContextualHyperPrior, HyperPrior, SideInformationDesign
+from latentpress.models.image.families import build_from_config
 from latentpress.models.quality import QUALITY_MAX
 from latentpress.train.card import refreshed, write_card
 from latentpress.train.data.images import find_images, read_rgb
@@ -45,11 +46,12 @@ from latentpress.train.optimizer import MuonAdam, parameter_groups
 from latentpress.train.schedule import learning_rate_factor
 from latentpress.train.warm_start import copy_matching, network_in
 
-LENGTHS = (4, 6, 8, 12)
+LENGTHS = (2, 4, 6, 8, 12)
 """Rows and columns of z that a window can have; of 64 pixels each."""
 
 _PIXELS_OF_Z = 64
 _REDUCTIONS = (1.0, 0.67, 0.5, 0.4)
+_REDUCED_TO = 512
 _WINDOWS_EACH = 2
 _HOLD_OUT_EVERY = 20
 _LAMBDAS = (0.0006, 0.14)
@@ -85,7 +87,7 @@ def collect(
 
     Args:
         codec: Whose transforms.
-        paths: Of the pictures; those smaller than 256 pixels are passed over.
+        paths: Of the pictures; those smaller than 128 pixels are passed over.
         seed: Of sizes, windows and qualities.
         progress: Called with the number of pictures done.
 
@@ -109,17 +111,13 @@ def collect(
 
 def _window(picture: NDArray[np.uint8], random: np.random.Generator) -> Tensor:
     """A window of a picture ``(H, W, 3)``, as ``(3, h, w)`` in [0, 1], reduced and turned as it comes."""
-    smallest, smaller = _PIXELS_OF_Z * LENGTHS[0], [1.0]
-    smaller += [scale for scale in _REDUCTIONS if scale * min(picture.shape[:2]) >= 2 * smallest]
-    scale = random.choice(smaller)
-    sides = [
-        _PIXELS_OF_Z * max(n for n in LENGTHS if n * _PIXELS_OF_Z <= scale * size)
-        for size in picture.shape[:2]
-    ]
-    whole = [min(size, round(side / scale)) for side, size in zip(sides, picture.shape[:2], strict=True)]
-    top, left = (
-        int(random.integers(size - length + 1)) for size, length in zip(picture.shape[:2], whole, strict=True)
-    )
+    size = picture.shape[:2]
+    # A picture's own size is the likeliest.
+    scales = [1.0, *(scale for scale in _REDUCTIONS if scale * min(size) >= _REDUCED_TO)]
+    scale = random.choice(scales)
+    sides = [_PIXELS_OF_Z * max(n for n in LENGTHS if n * _PIXELS_OF_Z <= scale * side) for side in size]
+    whole = [min(most, round(side / scale)) for side, most in zip(sides, size, strict=True)]
+    top, left = (int(random.integers(most - side + 1)) for side, most in zip(whole, size, strict=True))
     pixels = torch.from_numpy(picture[top : top + whole[0], left : left + whole[1]].copy())
     pixels = pixels.permute(2, 0, 1)[None].float() / 255
     if scale < 1:
@@ -280,7 +278,20 @@ def main(args: Sequence[str] | None = None) -> None:
     write_whole(options.out, result.to_bytes())
     print(f"written: {options.out}, weights {result.fingerprint().hex()}")
     if card is not None:
-        print(f"written: {write_card(refreshed(card, options.out), options.out)}, without the old figures")
+        card = refreshed(_changed(card, result, options), options.out)
+        print(f"written: {write_card(card, options.out)}, without the old figures")
+
+
+def _changed(card: ModelCard, weights: WeightFile, options: argparse.Namespace) -> ModelCard:
+    """A card that says what was done; its figures are for `refreshed`."""
+    network = build_from_config(weights.family, weights.config)
+    how = f"of {Path(options.like).stem}" if options.like else f"{options.steps} steps of {_BATCH} windows"
+    return dataclasses.replace(
+        card,
+        config=dict(weights.config),
+        parameters=sum(p.numel() for p in network.parameters()),
+        training=f"{card.training} Context model of the side information: {how}.",
+    )
 
 
 def _fitted(weights: WeightFile, options: argparse.Namespace) -> ContextualHyperPrior:
@@ -295,7 +306,7 @@ def _fitted(weights: WeightFile, options: argparse.Namespace) -> ContextualHyper
         progress=lambda done: print(f"\r{done}/{len(paths)}", end="", flush=True),
     )
     if not fitted or not held_out:
-        raise ValueError(f"{options.data} has too few pictures of at least 256x256 pixels")
+        raise ValueError(f"{options.data} has too few pictures of at least 128x128 pixels")
     before = bits_of(prior, held_out)
     fit(
         prior,

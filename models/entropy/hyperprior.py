@@ -176,7 +176,7 @@ class ContextualHyperPrior(HyperPrior):
         return self.context.code(self.features(shape, quality), corrected)
 
     def features(self, shape: Sequence[int], quality: Tensor) -> Tensor:
-        """What the context model sees beside z, ``(B, *shape, C)``: the quality alone, everywhere the same."""
+        """What the context model sees beside z, ``(B, *shape, C)``: the quality, the same everywhere."""
         return self.bias(quality)[:, None, None, :].repeat(1, *shape, 1)
 
 

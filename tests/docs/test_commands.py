@@ -94,6 +94,7 @@ SMALLER = {
     "train.control_shape": "--bytes 2000",
     "train.fit_field_gain": "--small",
     "train.fit_tables": "--limit 2 --qualities 50 --prior-weight 1",
+    "train.fit_side_information": "--steps 2 --channels 8",
     "train.export_index": "--most 2",
     "train.index_residual": "--codes 8 --most 2",
     "train.index_texture": "--most 2",

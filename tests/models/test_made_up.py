@@ -79,7 +79,8 @@ def test_what_the_synthesis_does_not_read_has_no_score(name, request) -> None:
     else:  # a transposed convolution has its inputs first
         network.g_s[0].weight[[3, 5]] = 0
     score = made_up_score(network, 50.0, latents=1)
-    assert (score == 0).nonzero().flatten().tolist() == [3, 5]
+    # Some processors add a batch of several up in another order than one.
+    assert (score < 1e-9 * score.max()).nonzero().flatten().tolist() == [3, 5]
 
 
 @torch.no_grad()

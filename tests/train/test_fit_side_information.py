@@ -147,9 +147,13 @@ def test_command_line(weights, file, folder, tmp_path, capsys) -> None:
     assert "windows held out" in capsys.readouterr().out
     fitted = read_weight_file(out)
     assert fitted.config["side_information"] == {"channels": 8, "depth": 1}
+    assert read_card(out).config == fitted.config
+    assert read_card(out).parameters > 1
+    assert "3 steps of 16 windows" in read_card(out).training
     assert read_card(out).fingerprint == fitted.fingerprint().hex() == load(out).fingerprint.hex()
     main(["--weights", str(file), "--like", str(out), "--out", str(other)])
     assert read_weight_file(other).fingerprint() == fitted.fingerprint()
+    assert "of fitted" in read_card(other).training
     for wrong in (["--data", str(tmp_path / "nowhere")], ["--like", str(file)]):
         with pytest.raises(SystemExit):
             main([*arguments, *wrong])
