@@ -54,6 +54,8 @@ NOT_RUN = {
     "python -m latentpress.scripts.shape_acceptance": "takes an hour; test_shape_acceptance.py",
     "python -m latentpress.scripts.field_scores": "needs what the next makes; test_field_scores.py",
     "python -m latentpress.scripts.field_small_scales": "needs flows; test_field_small_scales.py",
+    "python -m latentpress.train.fit_side_information --weights assets/weights/image-max": "needs weights of "
+    "both codecs with the same transforms; test_fit_side_information.py",
     "python -m latentpress.scripts.make_turbulence": "simulates; tests/train/data/test_turbulence.py",
 }
 
