@@ -291,8 +291,7 @@ class LatentCoder:
         # Autocast would round the integers that the networks hold in floating point.
         with torch.autocast(quality.device.type, enabled=False):
             z_shape = tuple(-(-size // HYPER_STRIDE) for size in shape)
-            batch = len(quality)
-            z_units = self.hyper_prior.code(z_shape, quality, lambda step: symbols.of_z(step, batch) * UNIT)
+            z_units = self.hyper_prior.code(z_shape, quality, lambda step: symbols.of_z(step) * UNIT)
             features = self._features(z_units, quality)
             features = features[(slice(None), *map(slice, shape))]
             y_hat = self._code(features, lambda step: symbols.of_y(step) * UNIT)

@@ -26,8 +26,8 @@ from latentpress.models.entropy.latent_model import CodingStep
 class Symbols(Protocol):
     """Where the networks get symbols from, ``(n,)`` float64 on their device."""
 
-    def of_z(self, step: CodingStep, batch: int) -> Tensor:
-        """The symbols of a step of z, given the number of latents."""
+    def of_z(self, step: CodingStep) -> Tensor:
+        """The symbols of a step of z."""
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step."""
@@ -53,10 +53,10 @@ class Sending:
         self.parts: list[int] = []
         self.counts: list[tuple[int, ...]] = []
 
-    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+    def of_z(self, step: CodingStep) -> Tensor:
         """The symbols of a step of z, see :class:`Symbols`; rounded to the nearest."""
         symbols = torch.round((self._z_units[step.positions] - step.mean) * (1 / UNIT))
-        counts = _equal_counts(step.raw_scale, batch)
+        counts = _equal_counts(step.raw_scale, self._batch)
         return self._keep(symbols, table_index(step.raw_scale), step.raw_scale, 0, counts)
 
     def of_y(self, step: CodingStep) -> Tensor:
@@ -98,9 +98,9 @@ class Receiving:
     def __init__(self, readings: Sequence[Sequence[SymbolReading]]) -> None:
         self._readings = readings
 
-    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+    def of_z(self, step: CodingStep) -> Tensor:
         """The symbols of a step of z, see :class:`Symbols`."""
-        return self._get(step.raw_scale, 0, _equal_counts(step.raw_scale, batch))
+        return self.of_y(step)
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step, see :class:`Symbols`."""
@@ -152,7 +152,7 @@ class DeviceReceiving:
         >>> reader = PartReader(CodedPart(bytes.fromhex("0000305f"), 0x7B5C70B0), tables, b"")
         >>> received = DeviceReceiving([reader], len(tables))
         >>> raw_scale = torch.full((3,), -9.0 * UNIT, dtype=torch.float64)
-        >>> received.of_z(CodingStep(torch.arange(3), torch.zeros(3), raw_scale), 1)
+        >>> received.of_z(CodingStep(torch.arange(3), torch.zeros(3), raw_scale))
         tensor([0., 1., 7.], dtype=torch.float64)
         >>> received.finish()
     """
@@ -162,9 +162,9 @@ class DeviceReceiving:
         self._tables = tables
         self._symbols: list[list[Tensor]] = [[] for _ in readers]
 
-    def of_z(self, step: CodingStep, batch: int) -> Tensor:
+    def of_z(self, step: CodingStep) -> Tensor:
         """The symbols of a step of z, see :class:`Symbols`."""
-        return self._get(step.raw_scale, 0)
+        return self.of_y(step)
 
     def of_y(self, step: CodingStep) -> Tensor:
         """The symbols of a step, see :class:`Symbols`."""
