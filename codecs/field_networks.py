@@ -308,7 +308,6 @@ def load_ratio(
     """
     faithful = {k: v for k, v in tensors.items() if not k.startswith("realistic.")}
     network = build_network(lambda: build_field_network(**config), config, faithful)
-    hyper_channels = network.hyper_analysis.head.out_features
     for part in INTEGER_PARTS:
         setattr(network, part, convert(getattr(network, part)))
     realistic_state = with_prefix(tensors, "realistic.")
@@ -326,7 +325,6 @@ def load_ratio(
         network.context,
         tables,
         latent_channels=network.latent_channels,
-        hyper_channels=hyper_channels,
     )
     gains = (_gain(added or {}, names) for names in (GAIN_ARRAYS, OPEN_GAIN_ARRAYS))
     return RatioModel(network, coder, realistic, device, *gains)

@@ -48,7 +48,6 @@ class ImageModel:
             network.context,
             tables,
             latent_channels=network.latent_channels,
-            hyper_channels=network.hyper_analysis.head.linear.out_features,
         )
 
     def analyse(self, picture: Tensor, quality: Tensor) -> Latents:

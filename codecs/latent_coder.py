@@ -111,7 +111,6 @@ class LatentCoder:
         context: Integer network, a :class:`~latentpress.models.entropy.latent_model.LatentModel`.
         tables: One table for every entry of the scale table.
         latent_channels: M.
-        hyper_channels: Z.
     """
 
     def __init__(
@@ -121,14 +120,12 @@ class LatentCoder:
         context: LatentModel,
         tables: TableSet,
         latent_channels: int,
-        hyper_channels: int,
     ) -> None:
         self.hyper_prior = hyper_prior
         self.hyper_synthesis = hyper_synthesis
         self.context = context
         self.tables = tables
         self.latent_channels = latent_channels
-        self.hyper_channels = hyper_channels
         self.multiplier = MULTIPLIER
         self._savings = torch.from_numpy(_bits_saved(tables))
 

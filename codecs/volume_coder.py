@@ -36,7 +36,6 @@ class VolumeCoder(LatentCoder):
         context: Integer network: features and decoded latents to mean and raw scale, step by step.
         tables: One table for every entry of the scale table of volumes.
         latent_channels: M.
-        hyper_channels: Z.
     """
 
     def __init__(
@@ -46,11 +45,10 @@ class VolumeCoder(LatentCoder):
         context: VolumeContextModel,
         tables: TableSet,
         latent_channels: int,
-        hyper_channels: int,
     ) -> None:
         # It needs the axes in every call, so it is no `LatentModel` by itself: `_code` hands them over.
         model = cast(LatentModel, context)
-        super().__init__(hyper_prior, hyper_synthesis, model, tables, latent_channels, hyper_channels)
+        super().__init__(hyper_prior, hyper_synthesis, model, tables, latent_channels)
         self._volume_context = context
         self._periodic: Axes = (False, False, False)
 

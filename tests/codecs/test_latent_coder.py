@@ -27,7 +27,7 @@ def contextual_coder(contextual_codec):
 
 def latents(coder, height: int, width: int, seed: int, scale: float = 3.0):
     generator = torch.Generator().manual_seed(seed)
-    z_shape = (1, -(-height // 4), -(-width // 4), coder.hyper_channels)
+    z_shape = (1, -(-height // 4), -(-width // 4), coder.hyper_prior.raw_scale.knots.shape[1])
     y = torch.randn((1, height, width, coder.latent_channels), generator=generator) * scale
     return y, torch.randn(z_shape, generator=generator) * scale
 

@@ -22,7 +22,7 @@ def coder(request):
 def coded(coder):
     generator = torch.Generator().manual_seed(0)
     y = 30 * torch.randn((1, 12, 10, coder.latent_channels), generator=generator)
-    z = torch.randn((1, 3, 3, coder.hyper_channels), generator=generator)
+    z = torch.randn((1, 3, 3, coder.hyper_prior.raw_scale.knots.shape[1]), generator=generator)
     return coder.encode(y, z, QUALITY, prefix=b"before")
 
 

@@ -135,7 +135,7 @@ def test_under_any_order_transforms_and_side_information_are_the_same(in_float64
 def coder(network):
     tables = gaussian_tables(scale_table().numpy())
     parts = (network.hyper_prior, network.hyper_synthesis, network.context)
-    return LatentCoder(*parts, tables, CHANNELS, TINY["hyper_channels"])
+    return LatentCoder(*parts, tables, CHANNELS)
 
 
 def coded(network, y, z):

@@ -109,7 +109,7 @@ def test_encoder_gives_each_step_what_the_decoder_has() -> None:
     torch.manual_seed(1)
     network = build_image_network(16, 16, 8, 1, 1, 4, 8, 8, 1)
     parts = [convert(getattr(network, name)) for name in ("hyper_prior", "hyper_synthesis", "context")]
-    coder = LatentCoder(*parts, gaussian_tables(scale_table().numpy()), 8, 4)
+    coder = LatentCoder(*parts, gaussian_tables(scale_table().numpy()), 8)
     height, width = 5, 3
     y, z = torch.randn(1, height, width, 8) * 4, torch.randn(1, 2, 1, 4) * 3
     quality = torch.tensor([50.0])
