@@ -110,9 +110,12 @@ class FieldRefiner:
                 around=None if scene.around is None else scene.around.clone(),
             )
 
+            # Made here, as a recorded step may bring nothing to the device.
+            _, periodic = self.model.operands(tenths, scene.periodic)
+
             def objective(y: Tensor, z: Tensor, rounding: Rounding) -> Tensor:
                 y_hat, bits = self._quantise(y, z, quality, flags, rounding)
-                return bits + multiplier * self._squared_error(y_hat, scene, quality)
+                return bits + multiplier * self._squared_error(y_hat, scene, quality, periodic)
 
             return refine_latents(latents, objective, iterations, notify)
 
@@ -125,8 +128,8 @@ class FieldRefiner:
             tenths: Quality.
         """
         with torch.inference_mode(), full_precision(self.model.device):
-            quality, _ = self.model.operands(tenths, scene.periodic)
-            return float(self._squared_error(y_hat, scene, quality))
+            quality, periodic = self.model.operands(tenths, scene.periodic)
+            return float(self._squared_error(y_hat, scene, quality, periodic))
 
     def _quantise(
         self, y: Tensor, z: Tensor, quality: Tensor, flags: Tensor, rounding: Rounding
@@ -137,8 +140,8 @@ class FieldRefiner:
         """
         context, channels = self._context, y.shape[-1]
         sides = (y.shape[1], y.shape[2], y.shape[3])
-        z_hat = rounding(z)
         z_scale = self._hyper_prior(quality)[:, None, None, None, :].expand_as(z)
+        z_hat = rounding(z, z_scale)
         bits = self._rate(z_hat, z_scale).sum()
         features = self._hyper_synthesis(z_hat, quality, flags)[:, : sides[0], : sides[1], : sides[2]]
         octants = Octants(sides, y.device)
@@ -158,20 +161,19 @@ class FieldRefiner:
                 mean = mean + F.pad(linear, (0, mean.shape[-1] - linear.shape[-1]))
             mean = context.scale.grow(mean, chosen[:, None])
             where = chosen[:, None].expand(-1, split.shape[1], -1)
-            residual = rounding(split.gather(-1, where) - mean)
+            residual = rounding(split.gather(-1, where) - mean, raw_scale)
             decoded = decoded.scatter(-1, where, residual + mean)
             bits = bits + (self._rate(residual, raw_scale) * there).sum()
         return octants.join(decoded), bits
 
-    def _squared_error(self, y_hat: Tensor, scene: Scene, quality: Tensor) -> Tensor:
+    def _squared_error(self, y_hat: Tensor, scene: Scene, quality: Tensor, periodic: Tensor) -> Tensor:
         network = self.model.network
         latent = y_hat / network.gain(quality)[:, None, None, None, :]
         if scene.around is not None:
             whole = scene.around.clone()
             whole[(slice(None), *scene.inner)] = latent
             latent = whole
-        flags = torch.tensor([scene.periodic], device=latent.device)
-        field: Tensor = network.synthesis(latent, quality, flags)
+        field: Tensor = network.synthesis(latent, quality, periodic)
         if scene.region:
             field = field[(slice(None), *scene.region)]
         _, depth, height, width, _ = scene.values.shape

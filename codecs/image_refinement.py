@@ -26,7 +26,7 @@ from latentpress.codecs.latent_refinement import Latents, refine_latents
 from latentpress.codecs.table_rate import TableRate
 from latentpress.models.entropy.fixed_point import to_float
 from latentpress.models.entropy.hyperprior import HyperPrior
-from latentpress.models.entropy.latent_model import LatentModel, QuantisedLatent, Rounding
+from latentpress.models.entropy.latent_model import LatentModel, QuantisedLatent, Rounding, to_nearest
 from latentpress.models.image.network import ImageNetwork
 
 # Rounds to the chosen point, and is as free to move to the other as can be.
@@ -163,7 +163,7 @@ class ImageRefiner:
         side = self._hyper_prior.quantise(z, quality, rounding)
         features = self._hyper_synthesis(side.y_hat, quality)[:, : y.shape[1], : y.shape[2]]
         latent = self._context.quantise(features, y, rounding)
-        y_bits = self._rate(rounding(y - latent.mean), latent.raw_scale)
+        y_bits = self._rate(rounding(y - latent.mean, latent.raw_scale), latent.raw_scale)
         if latent.coded is not None:
             y_bits = y_bits * latent.coded
         z_bits = self._rate(side.y_hat - side.mean, side.raw_scale)
@@ -182,5 +182,5 @@ class ImageRefiner:
 
     @torch.no_grad()
     def _settled(self, latents: Latents, quality: Tensor) -> Latents:
-        latent, side, _ = self._quantise(*latents, quality, torch.round)
+        latent, side, _ = self._quantise(*latents, quality, to_nearest)
         return Latents(latent.mean + torch.round(latents.y - latent.mean), side.y_hat)

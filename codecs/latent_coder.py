@@ -27,20 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentpress.codecs.bitstream import TableSet
+from latentpress.codecs.encoder_rounding import EncoderRounding
 from latentpress.codecs.latent_symbols import DeviceReceiving, Receiving, Sending, Symbols
 from latentpress.codecs.symbol_coders import CodedPart, InProcessCoders, PartReader, SymbolCoders, SymbolGroup
 from latentpress.models.entropy.fixed_point import UNIT
 from latentpress.models.entropy.hyperprior import HYPER_STRIDE, HyperPrior
 from latentpress.models.entropy.latent_model import Exchange, LatentModel
-
-MULTIPLIER = 0.015
-"""Squared quantisation steps that one bit is worth when the encoder rounds.
-
-Uniform quantisation at high rate makes it ln(2)/6 = 0.116: there, a smaller step would buy its distortion at
-that price. Less was better where several values were tried, see docs/training.md.
-"""
-
-_LARGEST_CHOICE = 32
 
 _HERE = InProcessCoders()
 
@@ -126,8 +118,7 @@ class LatentCoder:
         self.context = context
         self.tables = tables
         self.latent_channels = latent_channels
-        self.multiplier = MULTIPLIER
-        self._savings = torch.from_numpy(_bits_saved(tables))
+        self.rounding = EncoderRounding(tables)
 
     def encode(
         self,
@@ -179,7 +170,7 @@ class LatentCoder:
             raise ValueError(
                 f"a latent of {y.shape[1]}x{y.shape[2]} positions is too large: {self.max_positions}"
             )
-        sent = Sending(y, z, self._round)
+        sent = Sending(y, z, self.rounding)
         y_hat = self._run(tuple(y.shape[1:-1]), quality, sent)
         groups = sent.groups()
         if observe is not None:
@@ -272,17 +263,6 @@ class LatentCoder:
         """Whether the networks are exact for a latent of this size."""
         return self.max_positions is None or height * width <= self.max_positions
 
-    def _round(self, residual: Tensor, index: Tensor) -> Tensor:
-        """Rounds to the nearest integer, or to the next smaller magnitude where that saves bits enough."""
-        self._savings = self._savings.to(residual.device)
-        nearest = torch.round(residual)
-        magnitude = nearest.abs()
-        savings = self._savings[index.long(), magnitude.clamp(max=_LARGEST_CHOICE).long()]
-        # (|r| - m + 1)^2 - (|r| - m)^2, the squared error that one step less adds.
-        added_error = 2 * (residual.abs() - magnitude) + 1
-        smaller = nearest - torch.sign(nearest)
-        return torch.where(added_error < self.multiplier * savings, smaller, nearest)
-
     @torch.inference_mode()
     def _run(self, shape: tuple[int, ...], quality: Tensor, symbols: Symbols) -> Tensor:
         # Autocast would round the integers that the networks hold in floating point.
@@ -308,17 +288,3 @@ def _of_each(group: SymbolGroup, counts: Sequence[int]) -> list[SymbolGroup]:
     ends = np.cumsum(counts)[:-1]
     pairs = zip(np.split(group.symbols, ends), np.split(group.indexes, ends), strict=True)
     return [SymbolGroup(*pair) for pair in pairs]
-
-
-def _bits_saved(tables: TableSet) -> NDArray[np.float64]:
-    """Bits that one step less in magnitude saves, ``(tables, _LARGEST_CHOICE + 1)``; none from zero."""
-    saved = np.zeros((len(tables), _LARGEST_CHOICE + 1))
-    for number in range(len(tables)):
-        support, frequencies = tables.support(number), tables.table(number)
-        largest = min(_LARGEST_CHOICE, -support.start, support.stop - 1)
-        magnitudes = np.arange(largest + 1)
-        both_signs = (
-            frequencies[magnitudes - support.start] * 0.5 + frequencies[-magnitudes - support.start] * 0.5
-        )
-        saved[number, 1 : largest + 1] = np.diff(-np.log2(both_signs))
-    return saved

@@ -41,6 +41,10 @@ LEARNING_RATE = 0.01
 
 SEED = 0
 
+# Recording takes about as long as some tens of steps save.
+_WORTH_RECORDING = 40
+_LAUNCHED_STEPS = 3
+
 _MEAN_DECAY = 0.9
 _SQUARE_DECAY = 0.999
 _TINY = 1e-8
@@ -89,7 +93,7 @@ def temperature(step: int, steps: int) -> float:
     return HIGHEST_TEMPERATURE * math.exp(progress * math.log(LOWEST_TEMPERATURE / HIGHEST_TEMPERATURE))
 
 
-def stochastic_rounding(temperature: float, generator: torch.Generator) -> Rounding:
+def stochastic_rounding(temperature: float | Tensor, generator: torch.Generator) -> Rounding:
     """Rounds up or down at random, softly, so that the result has a gradient.
 
     A value ``n + f`` goes up with odds ``(f / (1 - f)) ^ (1 / temperature)``: even half-way, none close to
@@ -97,16 +101,16 @@ def stochastic_rounding(temperature: float, generator: torch.Generator) -> Round
     the same temperature: within (0, 1), and close to one of the ends when it is cold.
 
     Args:
-        temperature: Positive.
+        temperature: Positive; a tensor, without axes, if it will change in a recorded step.
         generator: Of random numbers, on the device of what will be rounded.
 
     Example:
         >>> cold = stochastic_rounding(0.01, torch.Generator().manual_seed(0))
-        >>> cold(torch.tensor([1.0, 1.1, 1.9])).round(decimals=3)
+        >>> cold(torch.tensor([1.0, 1.1, 1.9]), torch.zeros(3)).round(decimals=3)
         tensor([1., 1., 2.])
     """
 
-    def rounding(x: Tensor) -> Tensor:
+    def rounding(x: Tensor, raw_scale: Tensor) -> Tensor:
         below = torch.floor(x.detach())
         odds = torch.logit(x - below, eps=_NEAREST)
         uniform = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -116,6 +120,33 @@ def stochastic_rounding(temperature: float, generator: torch.Generator) -> Round
     return rounding
 
 
+class _Schedule:
+    """Numbers that change from step to step, where a recorded step finds them: on the latents' device.
+
+    Args:
+        steps: All there are.
+        device: Of the latents.
+    """
+
+    def __init__(self, steps: int, device: torch.device) -> None:
+        rows = [
+            (
+                temperature(step, steps),
+                -LEARNING_RATE / (1 - _MEAN_DECAY ** (step + 1)),
+                1 / (1 - _SQUARE_DECAY ** (step + 1)),
+            )
+            for step in range(steps)
+        ]
+        self._rows = torch.tensor(rows, device=device)
+        self._step = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def next(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Temperature, step size and correction of squares for a step; goes on to the next."""
+        row = self._rows.index_select(0, self._step)[0]
+        self._step += 1
+        return row[0], row[1], row[2]
+
+
 class _Adam:
     """Adam for one tensor, in place. Torch's own imports a compiler first, which takes seconds."""
 
@@ -123,16 +154,51 @@ class _Adam:
         self._x = x
         self._mean = torch.zeros_like(x)
         self._square = torch.zeros_like(x)
-        self._steps = 0
 
     @torch.no_grad()
-    def step(self, gradient: Tensor) -> None:
-        self._steps += 1
+    def step(self, gradient: Tensor, size: Tensor, correction: Tensor) -> None:
         self._mean.lerp_(gradient, 1 - _MEAN_DECAY)
         self._square.mul_(_SQUARE_DECAY).addcmul_(gradient, gradient, value=1 - _SQUARE_DECAY)
-        size = LEARNING_RATE / (1 - _MEAN_DECAY**self._steps)
-        spread = (self._square / (1 - _SQUARE_DECAY**self._steps)).sqrt_().add_(_TINY)
-        self._x.addcdiv_(self._mean, spread, value=-size)
+        spread = (self._square * correction).sqrt_().add_(_TINY)
+        self._x.add_(self._mean / spread * size)
+
+
+class _Recorded:
+    """A step on a GPU: some are launched kernel by kernel, then one is recorded and replayed from then on.
+
+    A step through a decoder is thousands of short kernels, and launching them takes longer than they do.
+
+    Args:
+        step: Does all that a step does; it must read nothing back from the GPU.
+        generator: Of its random numbers.
+    """
+
+    def __init__(self, step: Callable[[], None], generator: torch.Generator) -> None:
+        self._step = step
+        self._generator = generator
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._launched = 0
+
+    def __call__(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._launched < _LAUNCHED_STEPS:
+            # Libraries allocate their workspaces in the first steps, which a recording must not see.
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._step()
+            torch.cuda.current_stream().wait_stream(side)
+            self._launched += 1
+        else:
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self._generator)
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._step()
+            self._graph = graph
+            self._graph.replay()
+        # Whoever watches the steps wants to see those that are done, and may end them.
+        torch.cuda.current_stream().synchronize()
 
 
 def refine_latents(
@@ -146,7 +212,8 @@ def refine_latents(
 
     Args:
         latents: Where to start; they are left as they are.
-        objective: Scalar to minimise, in bits, differentiable by y and z.
+        objective: Scalar to minimise, in bits, differentiable by y and z. On a GPU it is recorded as a CUDA
+            graph, so it must not wait for the GPU.
         iterations: Steps; each evaluates the objective once, with its gradient.
         notify: Called before every step with its number. What it raises ends the descent.
         seed: Of the random numbers, which are apart from torch's own. Equal calls on one machine give equal
@@ -160,12 +227,17 @@ def refine_latents(
         y, z = (x.detach().clone().requires_grad_() for x in latents)
         generator = torch.Generator(y.device).manual_seed(seed)
         descents = (_Adam(y), _Adam(z))
+        schedule = _Schedule(iterations, y.device)
+
+        def descend() -> None:
+            heat, size, correction = schedule.next()
+            value = objective(y, z, stochastic_rounding(heat, generator))
+            for descent, gradient in zip(descents, torch.autograd.grad(value, (y, z)), strict=True):
+                descent.step(gradient, size, correction)
+
+        take = _Recorded(descend, generator) if y.is_cuda and iterations > _WORTH_RECORDING else descend
         for step in range(iterations):
             if notify is not None:
                 notify(step)
-            rounding = stochastic_rounding(temperature(step, iterations), generator)
-            for descent, gradient in zip(
-                descents, torch.autograd.grad(objective(y, z, rounding), (y, z)), strict=True
-            ):
-                descent.step(gradient)
+            take()
         return Latents(y.detach(), z.detach())

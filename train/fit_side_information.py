@@ -35,8 +35,9 @@ from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.codecs.whole_files import write_whole
 from latentpress.models.entropy.fixed_point import convert
-from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
+from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
 from latentpress.models.entropy.hyperprior import ContextualHyperPrior, HyperPrior, SideInformationDesign
+from latentpress.models.entropy.latent_model import to_nearest, to_nearest_with_gradient
 from latentpress.models.image.families import build_from_config
 from latentpress.models.quality import QUALITY_MAX
 from latentpress.train.card import refreshed, write_card
@@ -135,7 +136,7 @@ def bits_of(prior: HyperPrior, groups: Iterable[SideInformation]) -> Tensor:
         found = []
         for group in groups:
             for z, quality in zip(*(x.split(_BATCH) for x in group), strict=True):
-                side = prior.quantise(z, quality, torch.round)
+                side = prior.quantise(z, quality, to_nearest)
                 bits = gaussian_bits(torch.round(z - side.mean), scale_from_raw(side.raw_scale))
                 found.append(bits.sum(dim=(1, 2, 3)))
         return torch.cat(found)
@@ -185,7 +186,7 @@ def fit(
 
 
 def _loss(prior: ContextualHyperPrior, batch: SideInformation, generator: torch.Generator) -> Tensor:
-    side = prior.quantise(*batch, round_with_gradient)
+    side = prior.quantise(*batch, to_nearest_with_gradient)
     noise = torch.rand(batch.z.shape, generator=generator) - 0.5
     bits = gaussian_bits(batch.z - side.mean + noise, scale_from_raw(side.raw_scale)).mean(dim=(1, 2, 3))
     return (bits * balanced_lambdas(batch.quality, *_LAMBDAS)[1]).mean()

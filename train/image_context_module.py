@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
-from latentpress.models.entropy.latent_model import QuantisedLatent
+from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
+from latentpress.models.entropy.latent_model import QuantisedLatent, to_nearest_with_gradient
 from latentpress.models.image.network import ImageNetwork
 from latentpress.train.image_module import ImageTraining, LossTerms, balanced_lambdas
 
@@ -67,7 +67,7 @@ class ImageContextTraining(ImageTraining):
             on_gpu = self.compile_network and image.is_cuda
             self._frozen = torch.compile(self.frozen_part) if on_gpu else self.frozen_part
         y, features = self._frozen(image, quality)
-        latent = self.network.context.quantise(features, y, round_with_gradient)
+        latent = self.network.context.quantise(features, y, to_nearest_with_gradient)
         bits, for_means = _two_rates(y, latent)
         pixels = image.shape[1] * image.shape[2]
         bpp = bits.sum(dim=(1, 2, 3)) / pixels

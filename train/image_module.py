@@ -46,6 +46,20 @@ def balanced_lambdas(quality: Tensor, lambda_min: float, lambda_max: float) -> t
     return weight, (lambda_min * lambda_max) ** 0.25 / weight.sqrt()
 
 
+def squared_errors(decoded: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each picture, in 8-bit steps, ``(B,)``.
+
+    Beyond the range of pictures the error counts linearly: a crop that is decoded to garbage, as a step too
+    far can make of one, must not have the gradient to itself.
+
+    Args:
+        decoded: ``(B, H, W, 3)``, around [0, 1].
+        target: The pictures, in [0, 1].
+    """
+    error = (decoded - target).abs()
+    return torch.where(error < 1, error.square(), 2 * error - 1).mean(dim=(1, 2, 3)) * 255**2
+
+
 def rate_distortion_loss(
     output: ImageNetworkOutput, target: Tensor, quality: Tensor, lambda_min: float, lambda_max: float
 ) -> LossTerms:
@@ -62,10 +76,7 @@ def rate_distortion_loss(
         lambda_max: Lambda at quality 100.
     """
     bpp = (output.y_bits + output.z_bits) / (target.shape[1] * target.shape[2])
-    # Beyond the range of pictures the error counts linearly: a crop that is decoded to garbage, as a step too
-    # far can make of one, must not have the gradient to itself.
-    error = (output.image - target).abs()
-    squared_error = torch.where(error < 1, error.square(), 2 * error - 1).mean(dim=(1, 2, 3)) * 255**2
+    squared_error = squared_errors(output.image, target)
     weight, balance = balanced_lambdas(quality, lambda_min, lambda_max)
     loss = ((bpp + weight * squared_error) * balance).mean()
     return LossTerms(loss, bpp.mean().detach(), squared_error.mean().detach())

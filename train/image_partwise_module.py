@@ -41,6 +41,11 @@ class ImagePartwiseTraining(ImageTraining):
 
     def loss_of_batch(self, image: Tensor, quality: Tensor) -> LossTerms:
         """The loss of a batch of crops."""
+        self.compile_parts(image)
+        return super().loss_of_batch(image, quality)
+
+    def compile_parts(self, image: Tensor) -> None:
+        """Compiles what is compiled, once, if the pictures are on a GPU."""
         if image.is_cuda and self.compile_network and not self._compiled:
             network = self.network
             models = [
@@ -51,7 +56,6 @@ class ImagePartwiseTraining(ImageTraining):
             for part in (*(getattr(network, name) for name in _COMPILED_PARTS), *blocks):
                 part.compile()
             self._compiled = True
-        return super().loss_of_batch(image, quality)
 
     def validation_step(self, image: Tensor, batch_index: int) -> None:
         """As ever, without what is compiled, which knows one size of crops and would learn every other."""

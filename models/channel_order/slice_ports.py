@@ -93,7 +93,7 @@ class SlicePorts(ImagePorts):
         unit = UNIT if isinstance(head, FixedPointLinear) else 1
         features = middle_features(network, quality, torch.float64 if unit > 1 else None)
         y = features.new_zeros((*features.shape[:3], self.latent_channels))
-        latent = network.context.quantise(features, y, torch.zeros_like)
+        latent = network.context.quantise(features, y, lambda residual, _: torch.zeros_like(residual))
         mean = latent.mean[0].double() / unit
         scale = scale_from_raw(latent.raw_scale[0] / unit).double()
         return ChannelPrior(mean.square().mean((0, 1)), scale.square().mean((0, 1)))

@@ -134,7 +134,7 @@ class ContextModel(nn.Module):
         Args:
             features: ``(B, h, w, C)`` of the hyperprior.
             y: ``(B, h, w, M)`` in quantisation steps.
-            rounding: From residuals to what is coded of them, in the shape of y.
+            rounding: What is coded of residuals; sees all elements in every step.
         """
         height, width = y.shape[1:3]
         y_hat = torch.zeros_like(y)
@@ -145,7 +145,7 @@ class ContextModel(nn.Module):
             mask = step_mask(step, height, width, self.latent_channels, y.device)
             mean = torch.where(mask, prediction.mean, mean)
             raw_scale = torch.where(mask, prediction.raw_scale, raw_scale)
-            decoded = rounding(y - prediction.mean) + prediction.mean
+            decoded = rounding(y - prediction.mean, prediction.raw_scale) + prediction.mean
             y_hat = torch.where(mask, decoded, y_hat)
         return QuantisedLatent(y_hat, mean, raw_scale)
 

@@ -13,7 +13,12 @@ from torch.nn import functional as F
 from latentpress.models.entropy.blocks import ContextBlock
 from latentpress.models.entropy.context import STEPS, ContextModel
 from latentpress.models.entropy.gaussian import clamp_with_gradient
-from latentpress.models.entropy.latent_model import CodingStep, Exchange, QuantisedLatent, Rounding
+from latentpress.models.entropy.latent_model import (
+    CodingStep,
+    Exchange,
+    QuantisedLatent,
+    Rounding,
+)
 from latentpress.models.layers import DepthConvBlock, Downsample, Upsample
 from latentpress.models.quality import QualityGain, QualityVector
 
@@ -72,7 +77,7 @@ class HyperPrior(nn.Module):
 
     Example:
         >>> prior = HyperPrior(4)
-        >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), torch.round).raw_scale.shape
+        >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), to_nearest).raw_scale.shape
         torch.Size([1, 2, 3, 4])
     """
 
@@ -92,10 +97,10 @@ class HyperPrior(nn.Module):
         Args:
             z: ``(B, ..., Z)`` in quantisation steps.
             quality: ``(B,)``.
-            rounding: From residuals to what is coded of them, in the shape of z.
+            rounding: What is coded of residuals, in the shape of z.
         """
         raw_scale = self(quality).view(len(z), *(1,) * (z.ndim - 2), -1).expand_as(z)
-        return QuantisedLatent(rounding(z), torch.zeros_like(z), raw_scale)
+        return QuantisedLatent(rounding(z, raw_scale), torch.zeros_like(z), raw_scale)
 
     def code(self, shape: Sequence[int], quality: Tensor, exchange: Exchange) -> Tensor:
         """Goes through side information, on integers, in one step.
@@ -146,7 +151,7 @@ class ContextualHyperPrior(HyperPrior):
 
     Example:
         >>> prior = ContextualHyperPrior(4, SideInformationDesign(8, 1))
-        >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), torch.round).mean.shape
+        >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), to_nearest).mean.shape
         torch.Size([1, 2, 3, 4])
     """
 
@@ -161,8 +166,10 @@ class ContextualHyperPrior(HyperPrior):
 
     def quantise(self, z: Tensor, quality: Tensor, rounding: Rounding) -> QuantisedLatent:
         """Quantises side information ``(B, h, w, Z)``, with gradients, see :class:`HyperPrior`."""
-        latent = self.context.quantise(self.features(z.shape[1:-1], quality), z, rounding)
-        return latent._replace(raw_scale=latent.raw_scale + self(quality)[:, None, None, :])
+        usual = self(quality)[:, None, None, :]
+        features = self.features(z.shape[1:-1], quality)
+        latent = self.context.quantise(features, z, lambda residual, scale: rounding(residual, scale + usual))
+        return latent._replace(raw_scale=latent.raw_scale + usual)
 
     def code(self, shape: Sequence[int], quality: Tensor, exchange: Exchange) -> Tensor:
         """Goes through side information, on integers, in four steps, see :class:`HyperPrior`."""

@@ -13,10 +13,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-Rounding = Callable[[Tensor], Tensor]
-"""From residuals to what is coded of them, element by element, in the shape of its argument."""
+from latentpress.models.entropy.gaussian import round_with_gradient
+
+Rounding = Callable[[Tensor, Tensor], Tensor]
+"""From residuals and raw scales, see ``gaussian.scale_from_raw``, to what is coded: one shape for all."""
+
+
+def to_nearest(residual: Tensor, raw_scale: Tensor) -> Tensor:
+    """Rounds to the nearest integer, whatever the scale.
+
+    Example:
+        >>> to_nearest(torch.tensor([0.4, -1.6]), torch.zeros(2))
+        tensor([ 0., -2.])
+    """
+    return torch.round(residual)
+
+
+def to_nearest_with_gradient(residual: Tensor, raw_scale: Tensor) -> Tensor:
+    """The same; the gradient passes unchanged (straight-through)."""
+    return round_with_gradient(residual)
 
 
 class QuantisedLatent(NamedTuple):

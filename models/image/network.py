@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.models.entropy.context import ContextModel
-from latentpress.models.entropy.gaussian import gaussian_bits, round_with_gradient, scale_from_raw
+from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
 from latentpress.models.entropy.hyperprior import (
     HyperAnalysis,
     HyperPrior,
@@ -18,7 +18,7 @@ from latentpress.models.entropy.hyperprior import (
     SideInformationDesign,
     build_hyper_prior,
 )
-from latentpress.models.entropy.latent_model import QuantisedLatent
+from latentpress.models.entropy.latent_model import QuantisedLatent, to_nearest_with_gradient
 from latentpress.models.image.transforms import AnalysisTransform, SynthesisTransform
 from latentpress.models.layers import ContrastNormalisation, Normalisation
 from latentpress.models.mlic.context import SliceContextModel
@@ -123,7 +123,7 @@ class ImageNetwork(nn.Module):
             quality: ``(B,)`` in [0, 100].
         """
         y, features, z_bits = self.latents(image, quality)
-        latent = self.context.quantise(features, y, round_with_gradient)
+        latent = self.context.quantise(features, y, to_nearest_with_gradient)
         return ImageNetworkOutput(self.decoded(latent.y_hat, quality), self.latent_bits(y, latent), z_bits)
 
     def latents(self, image: Tensor, quality: Tensor) -> Latents:
@@ -135,7 +135,7 @@ class ImageNetwork(nn.Module):
         """
         y = self.analysis(image, quality) * self.gain(quality)[:, None, None, :]
         z = self.hyper_analysis(y, quality)
-        side = self.hyper_prior.quantise(z, quality, round_with_gradient)
+        side = self.hyper_prior.quantise(z, quality, to_nearest_with_gradient)
         height, width = y.shape[1:3]
         features = self.hyper_synthesis(side.y_hat, quality)[:, :height, :width]
         return Latents(y, features, self.latent_bits(z, side))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentpress.models.entropy.context import ContextModel
-from latentpress.models.entropy.gaussian import round_with_gradient
+from latentpress.models.entropy.latent_model import to_nearest_with_gradient
 from latentpress.models.image.network import ImageNetwork, ImageNetworkOutput
 
 
@@ -67,9 +67,9 @@ class TwinImageNetwork(ImageNetwork):
         if not self.training:
             return super().forward(image, quality)
         y, features, z_bits = self.latents(image, quality)
-        own = self.context.quantise(features, y, round_with_gradient)
+        own = self.context.quantise(features, y, to_nearest_with_gradient)
         y_sorted = y[..., torch.argsort(self.order)]
-        other = self.companion.quantise(features, y_sorted, round_with_gradient)
+        other = self.companion.quantise(features, y_sorted, to_nearest_with_gradient)
         y_bits = (self.latent_bits(y, own) + self.latent_bits(y_sorted, other)) / 2
         every_other = (torch.arange(len(y), device=y.device) % 2 == 0)[:, None, None, None]
         y_hat = torch.where(every_other, own.y_hat, other.y_hat[..., self.order])

@@ -9,7 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from latentpress.models.entropy.latent_model import CodingStep, Exchange, QuantisedLatent, Rounding
+from latentpress.models.entropy.latent_model import (
+    CodingStep,
+    Exchange,
+    QuantisedLatent,
+    Rounding,
+)
 from latentpress.models.mlic.attention import MAX_POSITIONS
 from latentpress.models.mlic.checkerboard import Halves, merge, split
 from latentpress.models.mlic.design import SliceContextDesign
@@ -46,7 +51,7 @@ class SliceContextModel(nn.Module):
         >>> design = SliceContextDesign(width=8, channel_context=8)
         >>> model = SliceContextModel(8, 8, SliceSchedule.grouped(4, core=2), design)
         >>> y = torch.randn(1, 3, 5, 8)
-        >>> model.quantise(torch.zeros(1, 3, 5, 8), y, torch.round).y_hat.shape
+        >>> model.quantise(torch.zeros(1, 3, 5, 8), y, to_nearest).y_hat.shape
         torch.Size([1, 3, 5, 8])
     """
 
@@ -87,7 +92,7 @@ class SliceContextModel(nn.Module):
         Args:
             features: ``(B, h, w, feature_channels)``.
             y: ``(B, h, w, M)`` in quantisation steps.
-            rounding: From residuals to what is coded of them; sees half a stage at a time.
+            rounding: What is coded of residuals; sees half a stage at a time.
         """
         width = y.shape[2]
         means: list[Tensor] = []
@@ -96,7 +101,7 @@ class SliceContextModel(nn.Module):
 
         def visit(channels: range, half: int, prediction: StagePrediction) -> Tensor:
             values = split(y[..., channels.start : channels.stop])[half]
-            residual = rounding(values - prediction.mean)
+            residual = rounding(values - prediction.mean, prediction.raw_scale)
             if prediction.skip_score is not None:
                 shares.append(coded_share(prediction.skip_score))
                 residual = residual * shares[-1]

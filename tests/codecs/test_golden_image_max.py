@@ -111,7 +111,7 @@ def check_encoding_again(codec: ImageCodec, decoder, data: bytes, monkeypatch) -
         found, symbols = symbols.split([len(residual), len(symbols) - len(residual)])
         return found.clone()
 
-    monkeypatch.setattr(codec._coder, "_round", next_symbols)
+    monkeypatch.setattr(codec._coder, "rounding", next_symbols)
     y = torch.zeros((1, *tile.y_hat.shape), dtype=torch.float64)
     quality = torch.tensor([parsed.quality_tenths / 10])
     covered = parsed.fields if decoder.part_count > 1 else b""

@@ -69,11 +69,11 @@ def test_round_trip_of_side_information_in_four_steps(contextual_coder, height, 
 def test_decoded_latents_encode_to_the_same_bytes(coder, height, width, tenths, seed):
     y, z = latents(coder, height, width, seed)
     coded = coder.encode(y, z, quality(tenths))
-    multiplier, coder.multiplier = coder.multiplier, 0.0
+    multiplier, coder.rounding.multiplier = coder.rounding.multiplier, 0.0
     try:
         again = coder.encode(coded.y_hat, z, quality(tenths))
     finally:
-        coder.multiplier = multiplier
+        coder.rounding.multiplier = multiplier
     assert again.data == coded.data
     assert again.checksum == coded.checksum
     assert torch.equal(again.y_hat, coded.y_hat)
@@ -82,11 +82,11 @@ def test_decoded_latents_encode_to_the_same_bytes(coder, height, width, tenths, 
 def test_rounding_saves_bits(coder):
     y, z = latents(coder, 8, 8, 7)
     thrifty = coder.encode(y, z, quality(500))
-    multiplier, coder.multiplier = coder.multiplier, 0.0
+    multiplier, coder.rounding.multiplier = coder.rounding.multiplier, 0.0
     try:
         nearest = coder.encode(y, z, quality(500))
     finally:
-        coder.multiplier = multiplier
+        coder.rounding.multiplier = multiplier
     assert float((nearest.y_hat - y).abs().max()) < 0.501
     assert len(thrifty.data) < len(nearest.data)
 

@@ -87,7 +87,7 @@ def test_fingerprint_tells_weights_apart(weights, tiny_config, tiny_state) -> No
 @torch.no_grad()
 def test_integer_rate_is_the_float_rate(weights, tiny_config, tiny_state, quality) -> None:
     network, codec = rebuild(tiny_config, tiny_state), ImageCodec(weights)
-    codec._coder.multiplier = 0.0  # plain rounding, as the network does
+    codec._coder.rounding.multiplier = 0.0  # plain rounding, as the network does
     expected = found = written = 0.0
     for seed in range(3):
         picture = noise_picture(seed)
@@ -103,7 +103,7 @@ def test_integer_rate_is_the_float_rate(weights, tiny_config, tiny_state, qualit
 @torch.no_grad()
 def test_pictures_are_those_of_the_float_network(weights, tiny_config, tiny_state) -> None:
     network, codec = rebuild(tiny_config, tiny_state), ImageCodec(weights)
-    codec._coder.multiplier = 0.0
+    codec._coder.rounding.multiplier = 0.0
     picture = noise_picture(5)
     image = network(picture.permute(1, 2, 0)[None].float() / 255, torch.tensor([60.0])).image[0]
     decoded = codec.decompress(codec.compress(picture, quality=60)).permute(1, 2, 0).float() / 255

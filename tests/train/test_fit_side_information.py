@@ -11,6 +11,7 @@ from latentpress.codecs.card import ModelCard, read_card
 from latentpress.codecs.registry import load
 from latentpress.codecs.weights import WeightFile, read_weight_file
 from latentpress.models.entropy.hyperprior import ContextualHyperPrior, SideInformationDesign
+from latentpress.models.entropy.latent_model import to_nearest
 from latentpress.models.image.network import build_image_network
 from latentpress.train import fit_side_information as module
 from latentpress.train.export import export_image
@@ -91,7 +92,7 @@ def test_windows_have_few_sizes_and_are_made_as_asked(file, folder) -> None:
 def test_untrained_it_is_what_the_weights_have(file, folder) -> None:
     prior = contextual_prior(file, DESIGN)
     groups = collect(load(file), sorted(folder.iterdir()))
-    side = prior.quantise(*groups[0], torch.round)
+    side = prior.quantise(*groups[0], to_nearest)
     assert not side.mean.any()
     assert torch.equal(side.raw_scale[:, 0, 0], prior(groups[0].quality))
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
+from latentpress.models.entropy.latent_model import to_nearest
 from latentpress.models.image.families import build_image_max_network
 from latentpress.models.mlic.design import SliceContextDesign
 from latentpress.train.image_context_module import ERROR_WORTH, ImageContextTraining
@@ -56,7 +57,7 @@ def test_it_learns(module, batch) -> None:
 def test_rate_is_that_of_rounded_residuals(module, batch) -> None:
     image, quality = batch
     y, features = module.frozen_part(image, quality)
-    latent = module.network.context.quantise(features, y, torch.round)
+    latent = module.network.context.quantise(features, y, to_nearest)
     bits = gaussian_bits(torch.round(y - latent.mean), scale_from_raw(latent.raw_scale)) * latent.coded
     found = module.loss_of_batch(image, quality)
     assert float(found.bpp) == pytest.approx(float(bits.sum()) / image[..., 0].numel(), rel=1e-4)
@@ -81,7 +82,7 @@ def test_skipping_what_rounds_to_something_is_dear(module, batch) -> None:
     assert none == 0
     image, quality = batch
     y, features = module.frozen_part(image, quality)
-    latent = module.network.context.quantise(features, y, torch.round)
+    latent = module.network.context.quantise(features, y, to_nearest)
     weight = module.lambda_min * (module.lambda_max / module.lambda_min) ** (quality / 100)
     balance = (module.lambda_min * module.lambda_max) ** 0.25 / weight.sqrt()
     error = (latent.y_hat - y).square().sum((1, 2, 3)) / (64 * 64)

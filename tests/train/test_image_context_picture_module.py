@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from latentpress.models.entropy.latent_model import to_nearest
 from latentpress.models.image.families import build_image_max_network
 from latentpress.models.mlic.design import ResidualPredictionDesign, SliceContextDesign
 from latentpress.train.image_context_module import ImageContextTraining
@@ -45,7 +46,7 @@ def test_error_is_that_of_the_networks_picture(module, batch) -> None:
 def test_loss_is_rate_and_lambda_times_error(module, batch) -> None:
     image, quality = batch
     y, features = module.frozen_part(image, quality)
-    latent = module.network.context.quantise(features, y, torch.round)
+    latent = module.network.context.quantise(features, y, to_nearest)
     weighted, error = module.distortion(image, quality, y, latent)
     expected = module.lambda_min * (module.lambda_max / module.lambda_min) ** (quality / 100) * error
     torch.testing.assert_close(weighted, expected)
@@ -76,7 +77,7 @@ def test_pictures_get_better_where_latents_need_not(batch) -> None:
         for _ in range(40):
             optimizer.zero_grad()
             y, features = module.frozen_part(image, quality)
-            latent = module.network.context.quantise(features, y, torch.round)
+            latent = module.network.context.quantise(features, y, to_nearest)
             module.distortion(image, quality, y, latent)[0].mean().backward()
             optimizer.step()
         with torch.no_grad():

@@ -15,6 +15,7 @@ from latentpress.models.entropy.hyperprior import (
     SideInformationDesign,
     build_hyper_prior,
 )
+from latentpress.models.entropy.latent_model import to_nearest
 
 DESIGN = SideInformationDesign(channels=6, depth=2)
 QUALITIES = torch.tensor([12.5, 90.0])
@@ -95,7 +96,7 @@ def test_before_training_the_contextual_prior_is_the_plain_one() -> None:
     plain.raw_scale.knots.normal_()
     contextual.raw_scale.load_state_dict(plain.raw_scale.state_dict())
     z = 3 * torch.randn(2, 3, 5, 8)
-    expected, found = (prior.quantise(z, QUALITIES, torch.round) for prior in (plain, contextual))
+    expected, found = (prior.quantise(z, QUALITIES, to_nearest) for prior in (plain, contextual))
     assert torch.equal(found.raw_scale, expected.raw_scale)
     assert torch.equal(found.y_hat, expected.y_hat)
     assert not found.mean.any()
@@ -118,7 +119,7 @@ def test_integers_code_what_training_predicts(design, steps, size) -> None:
     assert not found.raw_scale.isnan().any()
     # The decoder's z quantises to itself, so both see the same z so far.
     decoded = (found.z_hat / UNIT).float()
-    expected = to_float(integers).quantise(decoded, QUALITIES, torch.round)
+    expected = to_float(integers).quantise(decoded, QUALITIES, to_nearest)
     assert float((decoded - z).abs().max()) < 0.501
     for integer, real in ((found.raw_scale, expected.raw_scale), (found.mean, expected.mean)):
         torch.testing.assert_close(integer / UNIT, real.double(), rtol=0, atol=0.01)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentpress.models.channel_order.permutation import permute_latent
-from latentpress.models.entropy.gaussian import round_with_gradient
+from latentpress.models.entropy.latent_model import to_nearest, to_nearest_with_gradient
 from latentpress.models.image.families import (
     build_from_config,
     build_image_max_network,
@@ -47,8 +47,8 @@ def test_every_other_picture_is_decoded_from_the_companion(twin, batch) -> None:
     output = twin.train()(*batch)
     y, features, _ = twin.latents(*batch)
     back = torch.argsort(twin.order)
-    own = twin.context.quantise(features, y, round_with_gradient).y_hat
-    other = twin.companion.quantise(features, y[..., back], round_with_gradient).y_hat[..., twin.order]
+    own = twin.context.quantise(features, y, to_nearest_with_gradient).y_hat
+    other = twin.companion.quantise(features, y[..., back], to_nearest_with_gradient).y_hat[..., twin.order]
     assert not torch.equal(own, other)
     pictures = twin.decoded(own, batch[1]), twin.decoded(other, batch[1])
     for number in range(4):
@@ -58,9 +58,9 @@ def test_every_other_picture_is_decoded_from_the_companion(twin, batch) -> None:
 def test_rate_is_the_mean_of_both(twin, batch, monkeypatch) -> None:
     monkeypatch.setattr(twin, "_rate_proxy", torch.round)
     y, features, z_bits = twin.latents(*batch)
-    own = twin.latent_bits(y, twin.context.quantise(features, y, torch.round))
+    own = twin.latent_bits(y, twin.context.quantise(features, y, to_nearest))
     y_sorted = y[..., torch.argsort(twin.order)]
-    other = twin.latent_bits(y_sorted, twin.companion.quantise(features, y_sorted, torch.round))
+    other = twin.latent_bits(y_sorted, twin.companion.quantise(features, y_sorted, to_nearest))
     output = twin.train()(*batch)
     torch.testing.assert_close(output.y_bits, (own + other) / 2)
     torch.testing.assert_close(output.z_bits, z_bits)

@@ -7,7 +7,7 @@ import torch
 
 from latentpress.models.entropy.fixed_point import UNIT, convert, to_fixed_point
 from latentpress.models.entropy.gaussian import gaussian_bits, scale_from_raw
-from latentpress.models.entropy.latent_model import CodingStep
+from latentpress.models.entropy.latent_model import CodingStep, to_nearest, to_nearest_with_gradient
 from latentpress.models.mlic.context import SliceContextModel
 from latentpress.models.mlic.design import LocalAttentionDesign, SliceContextDesign
 from latentpress.models.mlic.schedule import SliceSchedule, Stage
@@ -70,7 +70,7 @@ def test_integers_are_close_to_real_numbers(design):
     features, y = latents(6, 8)
     steps: list[CodingStep] = []
     y_hat = coded(convert(context), features, y, steps) / UNIT
-    expected = context.quantise(features, y, torch.round)
+    expected = context.quantise(features, y, to_nearest)
     # One latent rounded to the other side changes what follows, so not every element has to agree.
     assert float(((y_hat - expected.y_hat).abs() < 0.1).double().mean()) > 0.95
     bits = gaussian_bits(torch.round(y - expected.mean), scale_from_raw(expected.raw_scale))
@@ -143,7 +143,7 @@ def test_predictions_depend_on_what_is_decoded_before_only():
     features, y = latents(8, 8)
     changed = y.clone()
     changed[0, 3, 3, 2:4] += 5.0  # an anchor of slice 1
-    before, after = (context.quantise(features, x, torch.round).mean[0] for x in (y, changed))
+    before, after = (context.quantise(features, x, to_nearest).mean[0] for x in (y, changed))
     moved = [bool((before[..., 2 * k : 2 * k + 2] != after[..., 2 * k : 2 * k + 2]).any()) for k in range(4)]
     assert moved == [False, True, False, True]
     anchors = (torch.arange(8)[:, None] + torch.arange(8)) % 2 == 0
@@ -155,11 +155,8 @@ def test_gradients_reach_every_parameter(design):
     context = model(design, SliceSchedule.grouped(4, core=2)).train()
     features, y = latents(8, 8)
 
-    def rounding(x: torch.Tensor) -> torch.Tensor:
-        return x + (torch.round(x) - x).detach()
-
     features.requires_grad_()
-    result = context.quantise(features, y, rounding)
+    result = context.quantise(features, y, to_nearest_with_gradient)
     bits = gaussian_bits(y - result.mean, scale_from_raw(result.raw_scale))
     if result.coded is not None:
         bits = bits * result.coded
@@ -194,7 +191,7 @@ def test_latents_of_a_batch_do_not_mix():
     torch.manual_seed(2)
     features, y = torch.randn(3, 4, 6, 6), torch.randn(3, 4, 6, 8)
     with torch.inference_mode():
-        together = context.quantise(features, y, torch.round)
+        together = context.quantise(features, y, to_nearest)
         for k in range(3):
-            alone = context.quantise(features[k : k + 1], y[k : k + 1], torch.round)
+            alone = context.quantise(features[k : k + 1], y[k : k + 1], to_nearest)
             torch.testing.assert_close(together.y_hat[k : k + 1], alone.y_hat, rtol=1e-3, atol=1e-3)
