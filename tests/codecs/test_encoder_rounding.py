@@ -10,7 +10,7 @@ from latentpress.codecs.bitstream import gaussian_tables
 from latentpress.codecs.bitstream.information import table_information
 from latentpress.codecs.encoder_rounding import EncoderRounding
 
-SCALES = np.array([0.15, 0.4, 1.5, 20.0])
+SCALES = np.array([0.25, 0.4, 1.5, 20.0])
 TABLES = gaussian_tables(SCALES)
 
 residuals = st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=20).map(torch.tensor)

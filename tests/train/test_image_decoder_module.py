@@ -1,4 +1,4 @@
-"""Training of what a decoder runs: what moves, what the loss is made of, and that rates are of what is coded."""
+"""Training of what a decoder runs: what moves, what the loss is made of, what rates are of."""
 
 import pytest
 import torch
@@ -70,7 +70,7 @@ def test_it_learns(module, batch) -> None:
 
 @torch.no_grad()
 def test_rate_and_error_are_those_of_the_network_that_rounds_to_the_nearest(batch) -> None:
-    """Of image-max for even pictures; what the other entropy model adds is taken out by making it the same."""
+    """Rates are the mean of both entropy models; even pictures are decoded from one, odd from the other."""
     image, quality = batch
     module = made(rounding_multiplier=0.0)
     network = module.network.eval()
