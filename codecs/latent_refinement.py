@@ -184,7 +184,7 @@ class _Recorded:
             self._graph.replay()
         elif self._launched < _LAUNCHED_STEPS:
             # Libraries allocate their workspaces in the first steps, which a recording must not see.
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 self._step()
