@@ -14,7 +14,8 @@ import torch
 
 from latentpress.train.checkpoint import network_from_checkpoint
 
-_ALSO_KEPT = ("prices",)  # of the shape codec's bridge, which the export asks for
+# Prices are of the shape codec's bridge, which the export asks for.
+_ALSO_KEPT = ("network_family", "lambda_range", "prices")
 
 
 def slim_checkpoint(path: str | Path, out: str | Path) -> None:

@@ -11,6 +11,8 @@ def whole_checkpoint(weight: torch.Tensor) -> dict:
     return {
         "state_dict": {"network.weight": torch.zeros_like(weight), "network.count": torch.tensor(3)},
         "network_config": {"channels": 4},
+        "network_family": "image-twin",
+        "lambda_range": (0.0006, 0.14),
         "prices": {"geometry": [1.0, 2.0]},
         "callbacks": {"AveragedWeights": {"average": {"weight": weight, "count": torch.tensor(3)}}},
         "optimizer_states": [torch.zeros(1000)],
@@ -24,7 +26,10 @@ def test_the_average_is_kept(tmp_path, capsys) -> None:
     config, state = network_from_checkpoint(tmp_path / "slim" / "last.ckpt")
     assert config == {"channels": 4}
     torch.testing.assert_close(state["weight"].float(), weight, rtol=1e-3, atol=1e-3)
-    assert torch.load(tmp_path / "slim" / "last.ckpt")["prices"] == {"geometry": [1.0, 2.0]}
+    kept = torch.load(tmp_path / "slim" / "last.ckpt")
+    assert kept["prices"] == {"geometry": [1.0, 2.0]}
+    assert kept["network_family"] == "image-twin"
+    assert kept["lambda_range"] == (0.0006, 0.14)
     assert state["count"].tolist() == 3  # an integer still
     sizes = [(tmp_path / name / "last.ckpt").stat().st_size for name in ("", "slim")]
     assert sizes[1] < sizes[0] - 3000
