@@ -93,7 +93,7 @@ def temperature(step: int, steps: int) -> float:
     return HIGHEST_TEMPERATURE * math.exp(progress * math.log(LOWEST_TEMPERATURE / HIGHEST_TEMPERATURE))
 
 
-def stochastic_rounding(temperature: float | Tensor, generator: torch.Generator) -> Rounding:
+def stochastic_rounding(temperature: float | Tensor, generator: torch.Generator | None) -> Rounding:
     """Rounds up or down at random, softly, so that the result has a gradient.
 
     A value ``n + f`` goes up with odds ``(f / (1 - f)) ^ (1 / temperature)``: even half-way, none close to
@@ -102,7 +102,7 @@ def stochastic_rounding(temperature: float | Tensor, generator: torch.Generator)
 
     Args:
         temperature: Positive; a tensor, without axes, if it will change in a recorded step.
-        generator: Of random numbers, on the device of what will be rounded.
+        generator: Of random numbers, on the device of what will be rounded; None for torch's own.
 
     Example:
         >>> cold = stochastic_rounding(0.01, torch.Generator().manual_seed(0))

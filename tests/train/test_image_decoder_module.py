@@ -9,7 +9,8 @@ from latentpress.models.entropy.latent_model import QuantisedLatent, to_nearest
 from latentpress.models.image.families import build_image_twin_network
 from latentpress.models.mlic.design import SliceContextDesign
 from latentpress.train.export import export_image
-from latentpress.train.image_decoder_module import DecoderRounding, ImageDecoderTraining, tables_of, two_rates
+from latentpress.train.image_coded_module import tables_of
+from latentpress.train.image_decoder_module import DecoderRounding, ImageDecoderTraining, two_rates
 from latentpress.train.image_module import balanced_lambdas
 
 
