@@ -1,0 +1,22 @@
+"""What the documentation says an effort gains is what its reports say."""
+
+import json
+import re
+
+from latentpress.train.metrics.bd_rate import bd_rate
+
+ROW = re.compile(r"\| (kodim\d\d) \| (-[\d.]+) % \| ([\d.]+) -> ([\d.]+) \| ([\d.]+) -> ([\d.]+) dB \|")
+
+
+def test_table_of_image_max(repository) -> None:
+    reports = json.loads((repository / "docs/figures/image_max_effort.json").read_text("utf-8"))
+    curves = {(r["rows"][0]["picture"].removesuffix(".png"), r["effort"]): r["means"] for r in reports}
+    rows = ROW.findall((repository / "docs/image.md").read_text("utf-8"))
+    assert {row[0] for row in rows} == {picture for picture, _ in curves}
+    for picture, gain, *of_quality_45 in rows:
+        plain, refined = (curves[picture, effort] for effort in (0, 10))
+        points = [[point[key] for point in curve] for curve in (plain, refined) for key in ("bpp", "psnr")]
+        assert gain == f"{bd_rate(*points):.1f}"
+        found = [f"{curve[1]['bpp']:.3f}" for curve in (plain, refined)]
+        found += [f"{curve[1]['psnr']:.2f}" for curve in (plain, refined)]
+        assert of_quality_45 == found
