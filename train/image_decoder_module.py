@@ -105,7 +105,7 @@ def two_rates(y: Tensor, latent: QuantisedLatent, rounding: Rounding) -> Rates:
         >>> y = torch.full((1, 1, 1, 1), 0.2)
         >>> latent = QuantisedLatent(y, torch.zeros_like(y), torch.zeros_like(y))
         >>> rates = two_rates(y, latent, to_nearest)
-        >>> bool(rates.coded == rates.to_minimise)
+        >>> bool(torch.isclose(rates.coded, rates.to_minimise))
         True
     """
     deviation = y - latent.mean

@@ -76,6 +76,7 @@ class HyperPrior(nn.Module):
         steps: How often symbols of z are exchanged.
 
     Example:
+        >>> from latentpress.models.entropy.latent_model import to_nearest
         >>> prior = HyperPrior(4)
         >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), to_nearest).raw_scale.shape
         torch.Size([1, 2, 3, 4])
@@ -150,6 +151,7 @@ class ContextualHyperPrior(HyperPrior):
         design: Its sizes.
 
     Example:
+        >>> from latentpress.models.entropy.latent_model import to_nearest
         >>> prior = ContextualHyperPrior(4, SideInformationDesign(8, 1))
         >>> prior.quantise(torch.ones(1, 2, 3, 4), torch.tensor([50.0]), to_nearest).mean.shape
         torch.Size([1, 2, 3, 4])

@@ -48,6 +48,7 @@ class SliceContextModel(nn.Module):
         max_positions: The largest map that sums are exact for.
 
     Example:
+        >>> from latentpress.models.entropy.latent_model import to_nearest
         >>> design = SliceContextDesign(width=8, channel_context=8)
         >>> model = SliceContextModel(8, 8, SliceSchedule.grouped(4, core=2), design)
         >>> y = torch.randn(1, 3, 5, 8)

@@ -128,7 +128,7 @@ def test_pixels(codec, weights, name):
 @names
 def test_encoding_the_symbols_again_gives_the_same_bytes(codec, weights, name, monkeypatch):
     facts = STREAMS[name]
-    monkeypatch.setattr(codec._coder, "multiplier", 0.0)
+    monkeypatch.setattr(codec._coder.rounding, "multiplier", 0.0)
     z, y_hat, _ = second_decoding(weights, name)
     y = torch.from_numpy(y_hat)[None].double() / 1024
     quality = torch.tensor([facts["quality_tenths"] / 10])
