@@ -52,6 +52,11 @@ _TINY = 1e-8
 # Keeps the odds finite for values on an integer.
 _NEAREST = 1e-5
 
+# Where latents are unlike any that a decoder was trained on, it can answer with gradients a billion times as
+# large as before. Unlimited, their squares would hold every later step still, right where it went wrong.
+_LARGEST_GROWTH = 10.0
+_NORM_DECAY = 0.95
+
 Objective = Callable[[Tensor, Tensor, Rounding], Tensor]
 """From y, z and a rounding to the scalar to minimise, in bits."""
 
@@ -148,19 +153,37 @@ class _Schedule:
 
 
 class _Adam:
-    """Adam for one tensor, in place. Torch's own imports a compiler first, which takes seconds."""
+    """Adam for one tensor, in place. Torch's own imports a compiler first, which takes seconds.
+
+    Gradients are scaled down to :data:`_LARGEST_GROWTH` times what their norms have been on average.
+    """
 
     def __init__(self, x: Tensor) -> None:
         self._x = x
         self._mean = torch.zeros_like(x)
         self._square = torch.zeros_like(x)
+        self._norm = torch.full((), math.inf, device=x.device)
 
     @torch.no_grad()
     def step(self, gradient: Tensor, size: Tensor, correction: Tensor) -> None:
+        gradient = self._limited(gradient)
         self._mean.lerp_(gradient, 1 - _MEAN_DECAY)
         self._square.mul_(_SQUARE_DECAY).addcmul_(gradient, gradient, value=1 - _SQUARE_DECAY)
         spread = (self._square * correction).sqrt_().add_(_TINY)
         self._x.add_(self._mean / spread * size)
+
+    def _limited(self, gradient: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(gradient)
+        limit = self._norm * _LARGEST_GROWTH
+        unknown = torch.isinf(self._norm)
+        usual = norm <= limit
+        updated = torch.where(unknown, norm, torch.lerp(norm, self._norm, _NORM_DECAY))
+        # Nothing can be measured against nothing.
+        updated = torch.where(norm > 0, updated, self._norm)
+        self._norm.copy_(torch.where(usual, updated, self._norm))
+        # What has no finite norm says nothing about where to go.
+        scaled = torch.where(torch.isfinite(norm), gradient * (limit / norm), 0.0)
+        return torch.where(usual, gradient, scaled)
 
 
 class _Recorded:

@@ -4,10 +4,16 @@
 
 Every variant leaves one part out of the complete model, or puts another in its place, and is trained equally
 long at a small size. Results are written after each variant, so an interrupted run keeps what it has:
-``ablation.json``, ``ablation.txt`` and, where matplotlib is installed, ``ablation.png``.
+``ablation.json``, ``ablation.txt`` and, where matplotlib is installed, ``ablation.png``. Several runs, with
+other seeds or other variants, are put together by :mod:`latentpress.scripts.ablation_report`.
+
+Skipping (GSC) is added to the complete model, not left out of it: in a short training it does so much harm
+that nothing else would be told apart beside it.
 
 Rates of the curves are likelihoods with true rounding, bytes and seconds those of real streams on the CPU.
-Short trainings at a small size say which parts help early, not what a part is worth in the end.
+With ``--effort`` the complete model's streams are refined for each picture, too, and held against its streams
+as they are, all of real files. Short trainings at a small size say which parts help early, not what a part is
+worth in the end.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import json
+import math
 import statistics
 import sys
 import time
@@ -30,15 +36,18 @@ from torch import Tensor
 from latentpress.codecs.image import ImageCodec
 from latentpress.models.image.families import build_image_max_network
 from latentpress.models.image.network import ImageNetwork, build_image_network
-from latentpress.models.mlic.design import LocalAttentionDesign, SliceContextDesign, TokenMixingDesign
+from latentpress.models.mlic.design import (
+    LocalAttentionDesign,
+    SelectiveDesign,
+    SliceContextDesign,
+    TokenMixingDesign,
+)
 from latentpress.models.mlic.schedule import SliceSchedule
-from latentpress.scripts.text_table import format_table
+from latentpress.scripts.ablation_report import COMPLETE, add_bd_rates, table, write_report
 from latentpress.train.data.images import ImageDataModule, ImagePool, find_images, read_rgb
 from latentpress.train.export import export_image
-from latentpress.train.metrics.bd_rate import bd_rate
 from latentpress.train.short_run import Point, ShortRunSettings, train_shortly, validate
 
-COMPLETE = "complete"
 QUALITIES = (0.0, 25.0, 50.0, 75.0, 100.0)
 TIMED_QUALITY = 50.0
 
@@ -72,7 +81,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "no hyper correlation": {"hyper_correlation": None},
     "no global contexts": {"inter_slice": None, "intra_slice": None},
     "no residual prediction": {"residual_prediction": None},
-    "no selective compression": {"selective": None},
+    "with selective compression": {"selective": SelectiveDesign()},
     "no grouping: all slices serial": {"serial": True},
     "four-step context model": {"family": "image"},
 }
@@ -97,7 +106,7 @@ def build_variant(name: str, size: str) -> ImageNetwork:
     heads = max(1, context_width // 16)
     position = change.pop("position", "rotary")
     complete = SliceContextDesign(
-        entropy_width, context_width, LocalAttentionDesign(context_width, heads, position)
+        entropy_width, context_width, LocalAttentionDesign(context_width, heads, position), selective=None
     )
     for part in ("inter_slice", "intra_slice", "hyper_correlation"):
         wanted = dataclasses.replace(getattr(complete, part), channels=context_width, heads=heads)
@@ -128,16 +137,25 @@ class Speed(NamedTuple):
     pixels: int
 
 
-def measure_speed(network: ImageNetwork, picture: Tensor, repeats: int = 3) -> Speed:
-    """Exports a network and times the codec on the CPU.
+def exported(network: ImageNetwork, device: torch.device | str = "cpu") -> ImageCodec:
+    """The codec of a trained network.
 
     Args:
-        network: A trained network.
+        network: Left as it is.
+        device: Where the codec runs.
+    """
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    return ImageCodec(export_image(network.config, state, family=network.family), device)
+
+
+def measure_speed(codec: ImageCodec, picture: Tensor, repeats: int = 3) -> Speed:
+    """Times a codec on the CPU.
+
+    Args:
+        codec: On the CPU.
         picture: ``(H, W, 3)`` uint8.
         repeats: Measurements, after one that does not count.
     """
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    codec = ImageCodec(export_image(network.config, state, family=network.family))
     planes = picture.cpu().permute(2, 0, 1).contiguous()
     data = codec.compress(planes, quality=TIMED_QUALITY)
     codec.decompress(data)
@@ -153,108 +171,76 @@ def measure_speed(network: ImageNetwork, picture: Tensor, repeats: int = 3) -> S
     return Speed(statistics.median(encode), statistics.median(decode), len(data), pixels)
 
 
+def measure_files(codec: ImageCodec, pictures: Sequence[Tensor], effort: int) -> list[Point]:
+    """Rate-distortion points of real streams, means over pictures.
+
+    Args:
+        codec: On the device of the pictures.
+        pictures: ``(H, W, 3)`` uint8 each.
+        effort: 0 to 10.
+    """
+    points = []
+    for quality in QUALITIES:
+        rates, psnrs = [], []
+        for picture in pictures:
+            planes = picture.permute(2, 0, 1)
+            data = codec.compress(planes, quality=quality, effort=effort)
+            error = (codec.decompress(data).to(planes.device).double() - planes).square().mean()
+            rates.append(8 * len(data) / planes[0].numel())
+            psnrs.append(10 * math.log10(255**2 / float(error)))
+        points.append(Point(quality, statistics.fmean(rates), statistics.fmean(psnrs)))
+    return points
+
+
+class Measurements(NamedTuple):
+    """What is measured of a trained variant.
+
+    Attributes:
+        pictures: ``(H, W, 3)`` uint8 each, on the device that trains.
+        repeats: Timings of the codec.
+        effort: Of the complete model's streams, 1 to 10; 0 for none.
+        effort_pictures: How many of the pictures are refined.
+    """
+
+    pictures: Sequence[Tensor]
+    repeats: int = 3
+    effort: int = 0
+    effort_pictures: int = 4
+
+
 def run_variant(
-    name: str,
-    size: str,
-    pool: ImagePool,
-    pictures: Sequence[Tensor],
-    settings: ShortRunSettings,
-    repeats: int,
-) -> dict[str, Any]:
-    """Trains and measures one variant; what goes wrong is part of the record."""
+    name: str, size: str, pool: ImagePool, settings: ShortRunSettings, measured: Measurements
+) -> list[dict[str, Any]]:
+    """Trains and measures one variant; what goes wrong is part of the record.
+
+    Returns:
+        A record, and behind that of the complete model one of its refined streams, if they are asked for.
+    """
     record: dict[str, Any] = {"variant": name}
+    records = [record]
     try:
         torch.manual_seed(settings.seed)
         network = build_variant(name, size).to(pool.device)
         record["parameters"] = sum(p.numel() for p in network.parameters())
         record.update(train_shortly(network, pool, settings)._asdict())
-        record["points"] = [point._asdict() for point in validate(network, pictures, QUALITIES)]
-        record["speed"] = measure_speed(network, pictures[0], repeats)._asdict()
+        record["points"] = [point._asdict() for point in validate(network, measured.pictures, QUALITIES)]
+        record["speed"] = measure_speed(exported(network), measured.pictures[0], measured.repeats)._asdict()
+        if name == COMPLETE and measured.effort:
+            records.append({"variant": f"effort {measured.effort}"})
+            records[-1].update(_refined(exported(network, pool.device), measured))
     except Exception as error:  # the other variants are worth having all the same
-        record["error"] = f"{type(error).__name__}: {error}"
+        records[-1]["error"] = f"{type(error).__name__}: {error}"
         traceback.print_exc()
-    return record
+    return records
 
 
-def add_bd_rates(records: Sequence[dict[str, Any]]) -> None:
-    """Adds to each record its bits against the complete model at equal PSNR, in percent."""
-    complete = next((r for r in records if r["variant"] == COMPLETE and "points" in r), None)
-    for record in records:
-        record["bd_rate"] = None
-        if complete is None or "points" not in record:
-            continue
-        curves = [[Point(**point) for point in r["points"]] for r in (complete, record)]
-        try:
-            record["bd_rate"] = bd_rate(
-                *(list(column) for c in curves for column in list(zip(*c, strict=True))[1:])
-            )
-        except ValueError as error:
-            record["bd_rate_note"] = str(error)
-
-
-def table(records: Sequence[Mapping[str, Any]]) -> str:
-    """The results for a reader."""
-    rows = []
-    for r in records:
-        speed = r.get("speed")
-        cells = [
-            r["variant"],
-            "" if r.get("bd_rate") is None else f"{r['bd_rate']:+.2f}",
-            f"{r['parameters'] / 1e6:.2f}" if "parameters" in r else "",
-            str(r.get("steps", "")),
-            f"{r['loss']:.4f}" if "loss" in r else "",
-            f"{speed['encode']:.3f}" if speed else "",
-            f"{speed['decode']:.3f}" if speed else "",
-            r.get("error", r.get("bd_rate_note", "")),
-        ]
-        rows.append(cells)
-    head = ["variant", "BD-rate %", "M parameters", "steps", "loss", "encode s", "decode s", "note"]
-    return format_table(head, rows, left=(0, 7))
-
-
-def plot(records: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
-    """A PNG file: bits against the complete model, and decoding time over bits. None without matplotlib."""
-    try:
-        import io
-
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return None
-    shown = [r for r in records if r.get("bd_rate") is not None and r["variant"] != COMPLETE]
-    figure = Figure(figsize=(13, 1.6 + 0.42 * max(4, len(shown))), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.barh([r["variant"] for r in shown], [r["bd_rate"] for r in shown], color="#1d4ed8")
-    left.axvline(0, color="#64748b", lw=1)
-    left.invert_yaxis()
-    left.set_xlabel("bits against the complete model at equal PSNR, %")
-    for r in records:
-        if r.get("bd_rate") is None or "speed" not in r:
-            continue
-        complete = r["variant"] == COMPLETE
-        right.scatter(r["speed"]["decode"], r["bd_rate"], color="#be123c" if complete else "#1d4ed8")
-        right.annotate(r["variant"], (r["speed"]["decode"], r["bd_rate"]), fontsize=8)
-    right.set_xlabel("seconds to decode one picture on the CPU")
-    right.set_ylabel("bits against the complete model, %")
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
-    figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
-
-
-def write_results(out: Path, head: Mapping[str, Any], records: Sequence[dict[str, Any]]) -> None:
-    """Writes what there is so far."""
-    add_bd_rates(records)
-    out.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({**head, "variants": list(records)}, indent=1)
-    partial = out / "ablation.json.partial"
-    partial.write_text(content + "\n", "utf-8")
-    partial.replace(out / "ablation.json")
-    (out / "ablation.txt").write_text(table(records) + "\n", "utf-8")
-    picture = plot(records, f"{head['size']}, {head['minutes']:g} minutes each on {head['device']}")
-    if picture is not None:
-        (out / "ablation.png").write_bytes(picture)
+def _refined(codec: ImageCodec, measured: Measurements) -> dict[str, Any]:
+    pictures = measured.pictures[: measured.effort_pictures]
+    plain, refined = (
+        [point._asdict() for point in measure_files(codec, pictures, effort)]
+        for effort in (0, measured.effort)
+    )
+    return {"points": refined, "reference": plain}
 
 
 def read_pictures(folder: str, limit: int, device: torch.device) -> list[Tensor]:
@@ -285,6 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--crop-size", type=int, default=256)
     parser.add_argument("--pictures", type=int, default=24, help="at most so many are measured")
     parser.add_argument("--repeats", type=int, default=3, help="timings of the codec")
+    parser.add_argument("--effort", type=int, default=0, help="measure the complete model with it, too")
+    parser.add_argument("--effort-pictures", type=int, default=4, help="at most so many are refined")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -306,7 +294,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     head = {"size": options.size, "device": where, "pictures": len(pictures), **settings._asdict()}
+    title = f"{options.size}, {options.minutes:g} minutes each on {where}"
+    measured = Measurements(pictures, options.repeats, options.effort, options.effort_pictures)
     print(f"pool ready after {time.monotonic() - begin:.0f} s", flush=True)
+
+    def write(records: Sequence[dict[str, Any]]) -> None:
+        add_bd_rates(records)
+        write_report(options.out, {**head, "variants": list(records)}, title)
+
     # The complete model first: all others are held against it.
     names = sorted(options.variants, key=lambda name: name != COMPLETE)
     records: list[dict[str, Any]] = []
@@ -316,10 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.budget is not None and started - begin + longest > 60 * options.budget:
             print(f"no time left for: {name}", flush=True)
             records.append({"variant": name, "error": "no time left"})
-            write_results(options.out, head, records)
+            write(records)
             continue
-        records.append(run_variant(name, options.size, pool, pictures, settings, options.repeats))
-        write_results(options.out, head, records)
+        records += run_variant(name, options.size, pool, settings, measured)
+        write(records)
         longest = max(longest, time.monotonic() - started)
         print(table(records[-1:]).splitlines()[-1], flush=True)
         gc.collect()

@@ -91,6 +91,30 @@ class TestDescent:
         assert torch.equal(found.y.round(), y)
         assert torch.equal(found.z.round(), z)
 
+    @pytest.mark.parametrize("factor", [1e9, math.inf, math.nan])
+    def test_one_gradient_out_of_all_proportion(self, factor):
+        """Decoders have cliffs. The steps after one go on as ever."""
+        y, z = torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]])
+        calls = []
+
+        def objective(*arguments):
+            calls.append(1)
+            return towards(y, z)(*arguments) * (factor if len(calls) == 10 else 1)
+
+        found = refine_latents(START, objective, 300)
+        assert torch.equal(found.y.round(), y)
+        assert torch.equal(found.z.round(), z)
+
+    def test_gradients_that_begin_with_none(self):
+        y, z = torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]])
+        calls = []
+
+        def objective(*arguments):
+            calls.append(1)
+            return towards(y, z)(*arguments) * (0 if len(calls) < 5 else 1)
+
+        assert torch.equal(refine_latents(START, objective, 300).y.round(), y)
+
     def test_start_is_left_alone(self):
         before = Latents(*(x.clone() for x in START))
         refine_latents(START, towards(START.y + 1, START.z), 5)

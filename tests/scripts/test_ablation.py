@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from latentpress.scripts import ablation
-from latentpress.scripts.ablation import COMPLETE, PARTS, add_bd_rates, build_variant, main, table
+from latentpress.scripts.ablation import PARTS, build_variant, main
+from latentpress.scripts.ablation_report import COMPLETE
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,6 @@ def names(network) -> set[str]:
         ("no hyper correlation", {"hyper_correlation"}),
         ("no global contexts", {"inter_slice", "intra_slice"}),
         ("no residual prediction", {"residual_prediction"}),
-        ("no selective compression", {"selective"}),
     ],
 )
 @pytest.mark.parametrize("size", ["tiny", "small"])
@@ -54,6 +54,11 @@ def test_variants_lack_what_they_say(variant, gone, size) -> None:
     assert not gone & without
 
 
+def test_skipping_is_added() -> None:
+    complete, added = (names(build_variant(n, "tiny")) for n in (COMPLETE, "with selective compression"))
+    assert "selective" in added - complete
+
+
 def test_grouping_is_a_matter_of_the_schedule() -> None:
     serial = build_variant("no grouping: all slices serial", "tiny").context.schedule
     assert (len(serial.stages), serial.parts) == (8, 1)
@@ -62,7 +67,7 @@ def test_grouping_is_a_matter_of_the_schedule() -> None:
 
 
 def test_run(pictures, tmp_path, capsys) -> None:
-    variants = ["no selective compression", COMPLETE, "four-step context model"]
+    variants = ["with selective compression", COMPLETE, "four-step context model"]
     arguments = ["--data", str(pictures), "--val", str(pictures), "--out", str(tmp_path / "out")]
     arguments += ["--minutes", "5", "--steps", "6", "--size", "tiny", "--device", "cpu", "--repeats", "1"]
     arguments += ["--batch-size", "2", "--crop-size", "64", "--variants", *variants]
@@ -81,6 +86,19 @@ def test_run(pictures, tmp_path, capsys) -> None:
     assert all(name in text for name in variants)
     assert (tmp_path / "out" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert text.strip() in capsys.readouterr().out
+
+
+def test_effort(pictures, tmp_path) -> None:
+    """Refined streams of the complete model are held against its streams as they are."""
+    arguments = ["--data", str(pictures), "--val", str(pictures), "--out", str(tmp_path), "--size", "tiny"]
+    arguments += ["--minutes", "5", "--steps", "4", "--device", "cpu", "--repeats", "1", "--batch-size", "2"]
+    arguments += ["--crop-size", "64", "--variants", COMPLETE, "--effort", "1", "--effort-pictures", "1"]
+    assert main(arguments) == 0
+    complete, refined = json.loads((tmp_path / "ablation.json").read_text())["variants"]
+    assert (complete["variant"], refined["variant"]) == (COMPLETE, "effort 1")
+    assert len(refined["points"]) == len(refined["reference"]) == len(ablation.QUALITIES)
+    assert refined["points"] != refined["reference"]
+    assert all(point["bpp"] > 0 and point["psnr"] > 5 for point in refined["points"])
 
 
 def test_one_variant_that_fails_leaves_the_others(pictures, tmp_path, monkeypatch, capsys) -> None:
@@ -108,17 +126,3 @@ def test_no_time_left(pictures, tmp_path) -> None:
     assert main(arguments) == 1
     records = json.loads((tmp_path / "ablation.json").read_text())["variants"]
     assert [r["error"] for r in records] == ["no time left"] * len(PARTS)
-
-
-def test_bd_rates_and_table() -> None:
-    points = [{"quality": float(q), "bpp": 0.1 * 2**q, "psnr": 30.0 + q} for q in range(4)]
-    worse = [{**point, "bpp": point["bpp"] * 1.1} for point in points]
-    broken = [{**point, "psnr": 30.0} for point in points]
-    records = [{"variant": "a", "points": worse}, {"variant": COMPLETE, "points": points}]
-    records.append({"variant": "b", "points": broken})
-    add_bd_rates(records)
-    assert records[0]["bd_rate"] == pytest.approx(10)
-    assert records[1]["bd_rate"] == pytest.approx(0)
-    assert records[2]["bd_rate"] is None
-    assert "+10.00" in table(records)
-    assert "must have at least two points" in table(records)
