@@ -39,10 +39,8 @@ def difference(reference: Sequence[Mapping[str, float]], points: Sequence[Mappin
         >>> round(difference(curve, [{**p, "bpp": 1.1 * p["bpp"]} for p in curve]), 6)
         10.0
     """
-    first, second = ([Point(**point) for point in curve] for curve in (reference, points))
-    return bd_rate(
-        [p.bpp for p in first], [p.psnr for p in first], [p.bpp for p in second], [p.psnr for p in second]
-    )
+    columns = [[p[name] for p in curve] for curve in (reference, points) for name in ("bpp", "psnr")]
+    return bd_rate(*columns)
 
 
 def add_bd_rates(records: Sequence[dict[str, Any]]) -> None:
