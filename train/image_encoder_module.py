@@ -23,8 +23,8 @@ from latentpress.train.image_coded_module import ImageCodedTraining, Rates, tabl
 class ImageEncoderTraining(ImageCodedTraining):
     """Trains the analysis, its gain and the hyper analysis.
 
-    Steps have to be small: with a learning rate of 1e-4 for Muon, 25 of them destroy what is there, and with
-    5e-6 they do good.
+    Steps have to be small: with a learning rate of 1e-4 for Muon, 25 of them destroy what is there. With 5e-6
+    training goes along the rate-distortion curve and not below it, see docs/training.md.
 
     Args:
         network: What :mod:`latentpress.train.twin_weights` joins.
