@@ -57,6 +57,13 @@ _NEAREST = 1e-5
 _LARGEST_GROWTH = 10.0
 _NORM_DECAY = 0.95
 
+# There it can also be lost for good: where everything is black or white, nothing says which way leads back.
+# Chance alone does not make an objective three times as large, but for that of a few samples.
+_LARGEST_RISE = 3.0
+_RISE_BY_CHANCE = 1.3
+_FEW_BITS = 1000.0
+_KEEP_EVERY = 20
+
 Objective = Callable[[Tensor, Tensor, Rounding], Tensor]
 """From y, z and a rounding to the scalar to minimise, in bits."""
 
@@ -164,6 +171,10 @@ class _Adam:
         self._square = torch.zeros_like(x)
         self._norm = torch.full((), math.inf, device=x.device)
 
+    def state(self) -> tuple[Tensor, ...]:
+        """All that steps change, the tensor itself among it."""
+        return self._x, self._mean, self._square, self._norm
+
     @torch.no_grad()
     def step(self, gradient: Tensor, size: Tensor, correction: Tensor) -> None:
         gradient = self._limited(gradient)
@@ -184,6 +195,66 @@ class _Adam:
         # What has no finite norm says nothing about where to go.
         scaled = torch.where(torch.isfinite(norm), gradient * (limit / norm), 0.0)
         return torch.where(usual, gradient, scaled)
+
+
+class _Descent:
+    """Latents on their way down, and how far they have come.
+
+    Attributes:
+        value: The objective before the step taken last, a scalar on the latents' device.
+
+    Args:
+        latents: Where to start; they are copied.
+    """
+
+    def __init__(self, latents: Latents) -> None:
+        self.y, self.z = (x.detach().clone().requires_grad_() for x in latents)
+        self.value = torch.zeros((), device=self.y.device)
+        self._ways = (_Adam(self.y), _Adam(self.z))
+
+    def step(self, value: Tensor, size: Tensor, correction: Tensor) -> None:
+        """Goes one step down from where the objective has a value."""
+        self.value.copy_(value.detach())
+        for way, gradient in zip(self._ways, torch.autograd.grad(value, (self.y, self.z)), strict=True):
+            way.step(gradient, size, correction)
+
+    @torch.no_grad()
+    def state(self) -> list[Tensor]:
+        """Copies of all that steps change."""
+        return [x.clone() for way in self._ways for x in way.state()]
+
+    @torch.no_grad()
+    def restore(self, state: list[Tensor]) -> None:
+        """Goes back, in place: a recorded step knows tensors by where they are."""
+        present = [x for way in self._ways for x in way.state()]
+        for now, before in zip(present, state, strict=True):
+            now.copy_(before)
+
+
+class _Safeguard:
+    """Takes a descent back to where it was well when its objective has risen out of all proportion."""
+
+    def __init__(self, descent: _Descent) -> None:
+        self._descent = descent
+        self._lowest = math.inf
+        self._well = self._unproven = descent.state()
+        self._steps = 0
+
+    def before_step(self) -> None:
+        """Every now and then remembers where the descent is."""
+        if self._steps % _KEEP_EVERY == 0:
+            self._unproven = self._descent.state()
+        self._steps += 1
+
+    def after_step(self) -> None:
+        """The objective of where it was is known now."""
+        value = float(self._descent.value)
+        # Written so that it holds for what is no number.
+        if not value <= self._lowest * _LARGEST_RISE + _FEW_BITS:
+            self._descent.restore(self._well)
+        elif value <= self._lowest * _RISE_BY_CHANCE + _FEW_BITS and self._steps % _KEEP_EVERY == 1:
+            self._well = self._unproven
+        self._lowest = min(self._lowest, value)
 
 
 class _Recorded:
@@ -247,20 +318,23 @@ def refine_latents(
     """
     # The caller may be in inference mode, in which nothing can be differentiated.
     with torch.inference_mode(False), torch.enable_grad():
-        y, z = (x.detach().clone().requires_grad_() for x in latents)
-        generator = torch.Generator(y.device).manual_seed(seed)
-        descents = (_Adam(y), _Adam(z))
-        schedule = _Schedule(iterations, y.device)
+        descent = _Descent(latents)
+        device = descent.y.device
+        generator = torch.Generator(device).manual_seed(seed)
+        schedule = _Schedule(iterations, device)
 
-        def descend() -> None:
+        def go_down() -> None:
             heat, size, correction = schedule.next()
-            value = objective(y, z, stochastic_rounding(heat, generator))
-            for descent, gradient in zip(descents, torch.autograd.grad(value, (y, z)), strict=True):
-                descent.step(gradient, size, correction)
+            value = objective(descent.y, descent.z, stochastic_rounding(heat, generator))
+            descent.step(value, size, correction)
 
-        take = _Recorded(descend, generator) if y.is_cuda and iterations > _WORTH_RECORDING else descend
+        recorded = device.type == "cuda" and iterations > _WORTH_RECORDING
+        take = _Recorded(go_down, generator) if recorded else go_down
+        safeguard = _Safeguard(descent)
         for step in range(iterations):
             if notify is not None:
                 notify(step)
+            safeguard.before_step()
             take()
-        return Latents(y.detach(), z.detach())
+            safeguard.after_step()
+        return Latents(descent.y.detach(), descent.z.detach())

@@ -105,6 +105,24 @@ class TestDescent:
         assert torch.equal(found.y.round(), y)
         assert torch.equal(found.z.round(), z)
 
+    @pytest.mark.parametrize("lost", [1e9, math.inf, math.nan])
+    def test_a_way_into_nowhere(self, lost):
+        """One step leads to where all is a thousand times worse and no slope leads away."""
+        y, z = torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]])
+        calls = []
+
+        def objective(y_now, z_now, rounding):
+            calls.append(y_now[..., 3].item())
+            value = 1e4 + 100 * towards(y, z)(y_now, z_now, rounding)
+            astray = len(calls) == 50
+            y_now.data[..., 3] += 100 * astray
+            return value if y_now[..., 3] < 50 or astray else lost + 0 * value
+
+        found = refine_latents(START, objective, 300)
+        assert max(calls) > 50
+        assert torch.equal(found.y.round(), y)
+        assert torch.equal(found.z.round(), z)
+
     def test_gradients_that_begin_with_none(self):
         y, z = torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]])
         calls = []
