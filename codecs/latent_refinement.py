@@ -58,11 +58,14 @@ _LARGEST_GROWTH = 10.0
 _NORM_DECAY = 0.95
 
 # There it can also be lost for good: where everything is black or white, nothing says which way leads back.
-# Chance alone does not make an objective three times as large, but for that of a few samples.
-_LARGEST_RISE = 3.0
-_RISE_BY_CHANCE = 1.3
+# Chance alone does not make an objective half as large again, but for that of a few samples.
+_LARGEST_RISE = 1.5
+_RISE_BY_CHANCE = 1.15
 _FEW_BITS = 1000.0
 _KEEP_EVERY = 20
+
+# At low rates, the noise of a hot rounding leads astray again and again.
+_COOLING = 0.8
 
 Objective = Callable[[Tensor, Tensor, Rounding], Tensor]
 """From y, z and a rounding to the scalar to minimise, in bits."""
@@ -202,6 +205,7 @@ class _Descent:
 
     Attributes:
         value: The objective before the step taken last, a scalar on the latents' device.
+        hottest: No step is to be hotter; a scalar there, too.
 
     Args:
         latents: Where to start; they are copied.
@@ -210,6 +214,7 @@ class _Descent:
     def __init__(self, latents: Latents) -> None:
         self.y, self.z = (x.detach().clone().requires_grad_() for x in latents)
         self.value = torch.zeros((), device=self.y.device)
+        self.hottest = torch.full((), HIGHEST_TEMPERATURE, device=self.y.device)
         self._ways = (_Adam(self.y), _Adam(self.z))
 
     def step(self, value: Tensor, size: Tensor, correction: Tensor) -> None:
@@ -232,7 +237,7 @@ class _Descent:
 
 
 class _Safeguard:
-    """Takes a descent back to where it was well when its objective has risen out of all proportion."""
+    """Takes a descent that has gone astray back to where it was well, to go on with less noise."""
 
     def __init__(self, descent: _Descent) -> None:
         self._descent = descent
@@ -252,6 +257,7 @@ class _Safeguard:
         # Written so that it holds for what is no number.
         if not value <= self._lowest * _LARGEST_RISE + _FEW_BITS:
             self._descent.restore(self._well)
+            self._descent.hottest.mul_(_COOLING).clamp_(min=LOWEST_TEMPERATURE)
         elif value <= self._lowest * _RISE_BY_CHANCE + _FEW_BITS and self._steps % _KEEP_EVERY == 1:
             self._well = self._unproven
         self._lowest = min(self._lowest, value)
@@ -325,7 +331,8 @@ def refine_latents(
 
         def go_down() -> None:
             heat, size, correction = schedule.next()
-            value = objective(descent.y, descent.z, stochastic_rounding(heat, generator))
+            rounding = stochastic_rounding(torch.minimum(heat, descent.hottest), generator)
+            value = objective(descent.y, descent.z, rounding)
             descent.step(value, size, correction)
 
         recorded = device.type == "cuda" and iterations > _WORTH_RECORDING
