@@ -148,16 +148,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _anchors(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoints]:
-    """The curves to compare with; none if there are none for this data.
-
-    Raises:
-        ValueError: The file is not of the form of the shipped one.
-    """
+    """The curves to compare with; none if there are none for this data."""
     from latentpress.scripts.rate_distortion import is_kodak
-    from latentpress.train.metrics.anchors import RatePoints, kodak_anchors
+    from latentpress.train.metrics.anchors import kodak_anchors
 
     if path is None:
         return kodak_anchors() if is_kodak(pictures) else {}
+    return read_anchors(path)
+
+
+def read_anchors(path: str) -> dict[str, RatePoints]:
+    """Reads curves to compare with.
+
+    Args:
+        path: JSON of the form of the shipped one, or an earlier report.
+
+    Returns:
+        The curves by name.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is of no such form.
+    """
+    from latentpress.train.metrics.anchors import RatePoints
+
     try:
         content = json.loads(Path(path).read_text("utf-8"))
         codecs = content["codecs"] if "means" not in content else _curve_of_report(content)
@@ -185,7 +199,7 @@ def _curve_of_report(report: dict[str, Any]) -> dict[str, dict[str, list[float]]
 def _evaluate(
     args: argparse.Namespace, codec: Codec, pictures: Sequence[Path], anchors: Mapping[str, RatePoints]
 ) -> Evaluation:
-    from latentpress.scripts.rate_distortion import means, measure, rate_difference
+    from latentpress.scripts.rate_distortion import measure
 
     rows: list[Row] = []
     total = len(pictures) * len(args.qualities)
@@ -194,9 +208,25 @@ def _evaluate(
             rows.append(row)
             if progress is not None:
                 progress(len(rows) / total, f"{row.picture} at {row.quality:g}")
+    return evaluation_of(rows, anchors, codec.fingerprint.hex())
+
+
+def evaluation_of(rows: list[Row], anchors: Mapping[str, RatePoints], fingerprint: str) -> Evaluation:
+    """Works out all that follows from the rows.
+
+    Args:
+        rows: One for each picture and quality.
+        anchors: Curves to compare with, by name.
+        fingerprint: Of the weights that made the files, hexadecimal.
+
+    Returns:
+        The rows with averages and differences.
+    """
+    from latentpress.scripts.rate_distortion import means, rate_difference
+
     curve = means(rows)
     differences = [rate_difference(name, anchor, curve) for name, anchor in anchors.items()]
-    return Evaluation(rows, curve, differences, codec.fingerprint.hex())
+    return Evaluation(rows, curve, differences, fingerprint)
 
 
 def _table(curve: Sequence[Mean]) -> str:
@@ -234,8 +264,6 @@ def _report(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
     """What is written as JSON: enough to know later what was measured, on what and with what."""
     import torch
 
-    from latentpress.scripts.rate_distortion import falling_steps, is_monotone
-
     return {
         "command": args.command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -247,6 +275,22 @@ def _report(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+        **findings(result),
+    }
+
+
+def findings(result: Evaluation) -> dict[str, Any]:
+    """The part of a report that says what was found, not where and with what.
+
+    Args:
+        result: The evaluation.
+
+    Returns:
+        Values for JSON by name.
+    """
+    from latentpress.scripts.rate_distortion import falling_steps, is_monotone
+
+    return {
         "pictures": len({row.picture for row in result.rows}),
         "monotone": is_monotone(result.curve),
         "falling_steps": falling_steps(result.rows),
