@@ -20,3 +20,18 @@ def test_table_of_image_max(repository) -> None:
         found = [f"{curve[1]['bpp']:.3f}" for curve in (plain, refined)]
         found += [f"{curve[1]['psnr']:.2f}" for curve in (plain, refined)]
         assert of_quality_45 == found
+
+
+def test_table_of_kodak(repository) -> None:
+    reports = json.loads((repository / "docs/figures/image_max_kodak_effort.json").read_text("utf-8"))
+    text = (repository / "docs/image.md").read_text("utf-8")
+    plain = reports[0]["means"]
+    for report in reports:
+        curves = [
+            [point[key] for point in curve] for curve in (plain, report["means"]) for key in ("bpp", "psnr")
+        ]
+        gain = f"{bd_rate(*curves):.1f} % " if report["effort"] else ""
+        seconds = sum(point["encode_seconds"] for point in report["means"]) / len(report["means"])
+        rates = {entry["anchor"]: entry["percent"] for entry in report["bd_rate"]}
+        against = " | ".join(f"{rates[name]:.1f} %" for name in ("vtm", "elic", "mlic++"))
+        assert f"| {report['effort']} | {seconds:.1f} | {gain}| {against} |" in text
