@@ -89,7 +89,7 @@ SMALLER = {
     "--effort 5": "--effort 1",
     "scripts.check_exactness": "--weights image --jobs 1",
     "scripts.check_channel_order": "--pictures 1 --bar -1 --qualities 50",
-    "scripts.ablation": "--steps 2 --size tiny --device cpu --repeats 1 --batch-size 2 --crop-size 64",
+    "scripts.ablation ": "--steps 2 --size tiny --device cpu --repeats 1 --batch-size 2 --crop-size 64",
     "scripts.low_rate_comparison": "--rates 0.2 --limit 1 --sheets kodim05",
     "scripts.shape_comparison": "--bytes 2000 --effort 0",
     "scripts.coloured_shape_comparison": "--bytes 2000",
