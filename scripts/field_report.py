@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import math
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 from latentpress.codecs.field import FieldCodec
 from latentpress.scripts.fields import add_selection_arguments
 from latentpress.scripts.file_io import write_bytes
+from latentpress.scripts.package_versions import package_versions
 
 REPORTED_PACKAGES = ("latentpress", "torch", "numpy", "constriction", "imagecodecs", "pysz", "PyWavelets")
 
@@ -90,7 +90,7 @@ def report_bytes(content: Mapping[str, Any], fingerprint: str, device: str) -> b
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": _versions(),
+        "versions": package_versions(REPORTED_PACKAGES),
     }
     return (json.dumps(_finite({**head, **content}), indent=1) + "\n").encode()
 
@@ -99,16 +99,6 @@ def write_report(path: str, content: Mapping[str, Any], codec: FieldCodec, devic
     """Writes :func:`report_bytes` to a file and says so."""
     write_bytes(path, report_bytes(content, codec.fingerprint.hex(), device), force=True)
     print(f"written: {path}")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in REPORTED_PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _finite(value: Any) -> Any:

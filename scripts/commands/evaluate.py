@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import math
 import platform
@@ -24,6 +23,7 @@ from latentpress.scripts.codec_access import (
 from latentpress.scripts.failures import warn
 from latentpress.scripts.fields import add_selection_arguments
 from latentpress.scripts.file_io import write_bytes
+from latentpress.scripts.package_versions import package_versions
 from latentpress.scripts.progress import progress_bar
 from latentpress.scripts.text_table import format_table
 
@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
         return evaluate_field.run(args, codec)  # type: ignore[arg-type]
     pictures = find_pictures(args.data, args.limit)
     anchors = _anchors(args.anchors, pictures)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)  # what cannot be written to is found before hours of measuring
     result = _evaluate(args, codec, pictures, anchors)
     print(_table(result.curve))
     print(f"\n{len(pictures)} pictures of {args.data}, weights {result.fingerprint}, effort {args.effort}")
@@ -137,7 +139,6 @@ def run(args: argparse.Namespace) -> int:
         print(_difference_line(difference))
     if not anchors:
         print("no BD-rate: there are no anchors for these pictures (--anchors FILE)")
-    out = Path(args.out)
     stem = Path(args.codec).stem
     json_path, plot_path = out / f"{stem}.json", out / f"{stem}.png"
     write_bytes(str(json_path), json.dumps(_report(args, result), indent=1).encode(), force=True)
@@ -274,7 +275,7 @@ def _report(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+        "versions": package_versions(REPORTED_PACKAGES),
         **findings(result),
     }
 

@@ -115,6 +115,18 @@ def test_bad_anchors(codec, pictures, tmp_path, capsys, content) -> None:
     assert capsys.readouterr().err.startswith(f"latentpress: error: {file}: ")
 
 
+def test_a_folder_that_cannot_be_written_is_found_before_measuring(
+    codec, pictures, tmp_path, capsys, monkeypatch
+) -> None:
+    def measured(*arguments: object) -> None:
+        pytest.fail("it measured first")
+
+    monkeypatch.setattr(rate_distortion, "measure", measured)
+    (tmp_path / "out").write_text("a file")
+    assert main(["eval", "--data", str(pictures), "--out", str(tmp_path / "out")]) == 1
+    assert "out" in capsys.readouterr().err
+
+
 def test_no_data(codec, tmp_path, capsys) -> None:
     assert main(["eval", "--data", str(tmp_path / "absent")]) == 1
     assert "is no folder" in capsys.readouterr().err
