@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from latentpress.train.metrics.bd_rate import bd_rate
 
 ROW = re.compile(r"\| (kodim\d\d) \| (-[\d.]+) % \| ([\d.]+) -> ([\d.]+) \| ([\d.]+) -> ([\d.]+) dB \|")
@@ -22,8 +24,9 @@ def test_table_of_image_max(repository) -> None:
         assert of_quality_45 == found
 
 
-def test_table_of_kodak(repository) -> None:
-    reports = json.loads((repository / "docs/figures/image_max_kodak_effort.json").read_text("utf-8"))
+@pytest.mark.parametrize("name", ["image_kodak_effort", "image_max_kodak_effort"])
+def test_table_of_kodak(repository, name) -> None:
+    reports = json.loads((repository / f"docs/figures/{name}.json").read_text("utf-8"))
     text = (repository / "docs/image.md").read_text("utf-8")
     plain = reports[0]["means"]
     for report in reports:
@@ -34,4 +37,16 @@ def test_table_of_kodak(repository) -> None:
         seconds = sum(point["encode_seconds"] for point in report["means"]) / len(report["means"])
         rates = {entry["anchor"]: entry["percent"] for entry in report["bd_rate"]}
         against = " | ".join(f"{rates[name]:.1f} %" for name in ("vtm", "elic", "mlic++"))
-        assert f"| {report['effort']} | {seconds:.1f} | {gain}| {against} |" in text
+        head = f"| {report['codec']} | {report['effort']} |"
+        assert f"{head} {seconds:.1f} | {gain}| {against} |" in text
+
+
+def test_readme(repository) -> None:
+    def against_vtm(name: str) -> str:
+        refined = json.loads((repository / f"docs/figures/{name}.json").read_text("utf-8"))[1]
+        assert refined["effort"] == 5
+        return f"{-refined['bd_rate'][0]['percent']:.1f}"
+
+    expected = f"it is {against_vtm('image_kodak_effort')} % fewer than H.266, and with `image-max` "
+    text = (repository / "README.md").read_text("utf-8")
+    assert expected + f"{against_vtm('image_max_kodak_effort')} %" in text
