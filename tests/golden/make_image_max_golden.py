@@ -259,7 +259,7 @@ def write_golden(
         raise SystemExit(f"golden files are never made again, and {FOLDER.name}/ has {', '.join(existing)}")
     FOLDER.mkdir(exist_ok=True)
     # Pictures are those of full precision, whatever this machine prefers.
-    image_transforms.has_bfloat16_units = lambda: False
+    image_transforms.has_bfloat16_instructions = lambda: False
     codecs = {model: ImageCodec(found) for model, found in weights.items()}
     for model, found in weights.items():
         (FOLDER / f"{prefix}_{model}.safetensors").write_bytes(found.to_bytes())

@@ -44,7 +44,7 @@ def photo(height: int, width: int) -> torch.Tensor:
 @pytest.mark.parametrize("quality", [0.0, 62.5, 100.0])
 def test_same_latents_and_same_picture(codec, graphs, monkeypatch, height, width, quality):
     # Graphs run in float32 everywhere, the codec only where a processor has no units for bfloat16.
-    monkeypatch.setattr("latentpress.codecs.image_transforms.has_bfloat16_units", lambda: False)
+    monkeypatch.setattr("latentpress.codecs.image_transforms.has_bfloat16_instructions", lambda: False)
     picture = photo(height, width)
     asked = torch.tensor([quality])
     padded = F.pad(picture[None].float() / 255, (0, -width % 16, 0, -height % 16), mode="replicate")
