@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentpress.scripts.text_table import format_table
 from latentpress.train.metrics.bd_rate import bd_rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COMPLETE = "complete"
 _SAME_IN_ALL_RUNS = ("size", "steps", "batch_size", "lr", "pictures")
@@ -152,7 +156,9 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def plot(records: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
-    """A PNG file: bits against the complete model, and decoding time over bits. None without matplotlib.
+    """A PNG file: bits against the complete model beside the time to decode.
+
+    None without matplotlib, and if no variant has bits to show.
 
     Args:
         records: Of one run, or the variants of a report.
@@ -164,38 +170,74 @@ def plot(records: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return None
-    shown = [r for r in records if r.get("bd_rate") is not None and r["variant"] != COMPLETE]
-    figure = Figure(figsize=(13, 1.6 + 0.42 * max(4, len(shown))), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.barh([r["variant"] for r in shown], [r["bd_rate"] for r in shown], color="#93c5fd")
-    for row, r in enumerate(shown):
-        rates = r.get("bd_rates", [r["bd_rate"]])
-        left.plot(rates, [row] * len(rates), "o", ms=4, color="#1d4ed8")
-    left.axvline(0, color="#64748b", lw=1)
+    shown = [r for r in records if r.get("bd_rate") is not None]
+    if not shown:
+        return None
+    figure = Figure(figsize=(13, 1.6 + 0.36 * max(4, len(shown))), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    _plot_bits(left, shown)
+    _plot_seconds(right, shown)
     left.invert_yaxis()
-    left.set_xlabel("bits against the complete model at equal PSNR, %")
-    for r in records:
-        if r.get("bd_rate") is None or "speed" not in r:
-            continue
-        colour = "#be123c" if r["variant"] == COMPLETE else "#1d4ed8"
-        right.scatter(r["speed"]["decode"], r["bd_rate"], color=colour)
-        right.annotate(
-            r["variant"],
-            (r["speed"]["decode"], r["bd_rate"]),
-            xytext=(5, 3),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    right.margins(x=0.25)
-    right.set_xlabel("seconds to decode one picture on the CPU")
-    right.set_ylabel("bits against the complete model, %")
     for axes in (left, right):
-        axes.grid(alpha=0.25)
+        axes.grid(axis="x", alpha=0.25)
         axes.set_axisbelow(True)
     figure.suptitle(title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
+
+
+def _plot_bits(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    values = [r["bd_rate"] for r in records]
+    low, high = visible_range(values)
+    axes.barh([r["variant"] for r in records], values, color="#93c5fd")
+    for row, r in enumerate(records):
+        rates = [rate for rate in r.get("bd_rates", [r["bd_rate"]]) if low < rate < high]
+        axes.plot(rates, [row] * len(rates), "o", ms=4, color="#1d4ed8")
+        if r["variant"] != COMPLETE:
+            end = min(max(r["bd_rate"], *rates, 0) if rates else r["bd_rate"], high)
+            beyond = end == high
+            axes.annotate(
+                f"{r['bd_rate']:+.1f}" + (" \u2192" if beyond else ""),
+                (end, row),
+                xytext=(-6 if beyond else 6, 0),
+                textcoords="offset points",
+                ha="right" if beyond else "left",
+                va="center",
+                fontsize=8,
+            )
+    axes.axvline(0, color="#64748b", lw=1)
+    axes.set_xlim(low, high)
+    axes.set_xlabel("bits against the complete model at equal PSNR, %; a point is a seed")
+
+
+def _plot_seconds(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    for row, r in enumerate(records):
+        if "speed" in r:
+            axes.barh(row, r["speed"]["decode"], color="#be123c" if r["variant"] == COMPLETE else "#94a3b8")
+    axes.set_xlabel("seconds to decode one picture on the CPU")
+
+
+def visible_range(values: Sequence[float]) -> tuple[float, float]:
+    """What an axis shows of differences: all of them, but for one that would leave no room for the others.
+
+    Args:
+        values: At least one.
+
+    Returns:
+        Ends of the axis, with zero between them.
+
+    Example:
+        >>> visible_range([-8.0, 2.0, 7.0])
+        (-11, 10)
+        >>> visible_range([-8.0, 2.0, 10.0, 69.0])  # the last one reaches out of the plot
+        (-11, 13)
+    """
+    *others, most = sorted(values, key=abs)
+    kept = others if others and abs(most) > 3 * abs(others[-1]) > 0 else list(values)
+    low, high = min(0.0, *kept), max(0.0, *kept)
+    margin = max((high - low) / 6, 0.5)
+    return math.floor(low - margin), math.ceil(high + margin)
 
 
 def write_report(out: Path, content: Mapping[str, Any], title: str) -> None:
@@ -226,9 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = join([json.loads(path.read_text("utf-8")) for path in options.runs])
     except (OSError, ValueError, KeyError) as error:
         parser.error(str(error))
-    write_report(
-        options.out, report, f"{report['size']}, {report['steps']} steps each, seeds {report['seeds']}"
-    )
+    seeds = ", ".join(map(str, report["seeds"]))
+    write_report(options.out, report, f"{report['size']}, {report['steps']} steps each, seeds {seeds}")
     print(table(report["variants"]))
     return 0
 
