@@ -181,7 +181,7 @@ def benchmark_codec(name: str, repetitions: int, threads: int, quality: float | 
     """
     from latentpress.train.metrics.anchors import kodak_anchors
 
-    pixels = _photo()
+    pixels = photograph()
     area = HEIGHT * WIDTH
     peer_bpp = kodak_anchors()[compressai_peer.PEER_MODEL].bpp[-1]
     scaled = pixels[None].float() / 255.0
@@ -221,7 +221,7 @@ def benchmark_serial(name: str, threads: int, quality: float) -> None:
         threads: CPU threads, for the report.
         quality: Of the codec.
     """
-    pixels = _photo()
+    pixels = photograph()
     codec = latentpress.load(name, device="cpu")
     serial = compressai_peer.serial_model()
     with torch.inference_mode():
@@ -245,7 +245,7 @@ def benchmark_serial(name: str, threads: int, quality: float) -> None:
     )
 
 
-def _photo() -> torch.Tensor:
+def photograph() -> torch.Tensor:
     """A photograph of the size of Kodak's, uint8 (3, 512, 768)."""
     import skimage.data
     from PIL import Image
