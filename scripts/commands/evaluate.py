@@ -128,17 +128,11 @@ def run(args: argparse.Namespace) -> int:
 
         return evaluate_field.run(args, codec)  # type: ignore[arg-type]
     pictures = find_pictures(args.data, args.limit)
-    anchors = _anchors(args.anchors, pictures)
+    anchors = anchors_for(args.anchors, pictures)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written to is found before hours of measuring
     result = _evaluate(args, codec, pictures, anchors)
-    print(_table(result.curve))
-    print(f"\n{len(pictures)} pictures of {args.data}, weights {result.fingerprint}, effort {args.effort}")
-    _print_monotony(result)
-    for difference in result.differences:
-        print(_difference_line(difference))
-    if not anchors:
-        print("no BD-rate: there are no anchors for these pictures (--anchors FILE)")
+    print_evaluation(result, f"effort {args.effort}")
     stem = Path(args.codec).stem
     json_path, plot_path = out / f"{stem}.json", out / f"{stem}.png"
     write_bytes(str(json_path), json.dumps(_report(args, result), indent=1).encode(), force=True)
@@ -148,8 +142,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _anchors(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoints]:
-    """The curves to compare with; none if there are none for this data."""
+def print_evaluation(result: Evaluation, how: str) -> None:
+    """Prints averages and differences.
+
+    Args:
+        result: What was measured.
+        how: What the averages depend on besides the weights.
+    """
+    print(_table(result.curve))
+    pictures = len({row.picture for row in result.rows})
+    print(f"\n{pictures} pictures, weights {result.fingerprint}, {how}")
+    _print_monotony(result)
+    for difference in result.differences:
+        print(_difference_line(difference))
+    if not result.differences:
+        print("no BD-rate: there are no anchors for these pictures (--anchors FILE)")
+
+
+def anchors_for(path: str | None, pictures: Sequence[Path]) -> Mapping[str, RatePoints]:
+    """The curves to compare with.
+
+    Args:
+        path: As of `read_anchors`, or None for those that ship.
+        pictures: What is measured.
+
+    Returns:
+        Curves by name; none if there are none for these pictures.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is of no such form.
+    """
     from latentpress.scripts.rate_distortion import is_kodak
     from latentpress.train.metrics.anchors import kodak_anchors
 
