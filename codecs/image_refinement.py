@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from latentpress.codecs.bitstream import TableSet
+from latentpress.codecs.image_transforms import branches_in_bfloat16
 from latentpress.codecs.latent_refinement import Latents, refine_latents
 from latentpress.codecs.table_rate import TableRate
 from latentpress.models.entropy.fixed_point import to_float
@@ -172,7 +173,8 @@ class ImageRefiner:
     def _squared_error(self, y_hat: Tensor, picture: Tensor, quality: Tensor) -> Tensor:
         """Of what decoding would show of the picture, but for the rounding to 8 bits."""
         scaled = y_hat * self._network.inverse_gain(quality)[:, None, None, :]
-        decoded: Tensor = self._network.synthesis(scaled, quality)[0].permute(2, 0, 1)
+        with branches_in_bfloat16(quality.device):
+            decoded: Tensor = self._network.synthesis(scaled, quality)[0].permute(2, 0, 1)
         channels, height, width = picture.shape
         decoded = decoded[:, :height, :width]
         if channels == 1:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from latentpress.codecs import image_transforms
 from latentpress.codecs.bitstream import Limits, read_container
 from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.image_refinement import RatePoint, slope
@@ -30,8 +31,10 @@ def multiplier_at(codec, x, tenths) -> float:
 
 
 class TestQuality:
+    @pytest.mark.parametrize("lower", [False, True])
     @pytest.mark.parametrize(("quality", "channels"), [(20, 3), (70, 3), (70, 1)])
-    def test_loss_goes_down(self, tiny_codec, picture, quality, channels):
+    def test_loss_goes_down(self, tiny_codec, picture, quality, channels, lower, monkeypatch):
+        monkeypatch.setattr(image_transforms, "has_bfloat16_instructions", lambda: lower)
         x = picture(40, 57, channels)
         multiplier = multiplier_at(tiny_codec, x, quality * 10)
         losses = [
