@@ -56,6 +56,7 @@ NOT_RUN = {
     "python -m latentpress.scripts.field_small_scales": "needs flows; test_field_small_scales.py",
     "python -m latentpress.train.fit_side_information --weights assets/weights/image-max": "needs weights of "
     "both codecs with the same transforms; test_fit_side_information.py",
+    "python -m latentpress.scripts.spread_evaluation": "needs GPUs; tests/scripts/test_spread_evaluation.py",
     "python -m latentpress.scripts.make_turbulence": "simulates; tests/train/data/test_turbulence.py",
 }
 
