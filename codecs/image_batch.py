@@ -73,9 +73,9 @@ def within_bytes(limit: float, total: Callable[[BatchTrial], int]) -> Search:
     Raises:
         ValueError: No stream is that small.
     """
-    found, first = yield from _bracketed(limit, total, lambda setting: setting)
+    found, least = yield from _bracketed(limit, total, lambda setting: setting)
     if found is None:
-        raise unmet_bytes(limit, total(first))
+        raise unmet_bytes(limit, total(least))
     return found
 
 
@@ -86,18 +86,18 @@ def reaching_psnr(psnr: float) -> Search:
         ValueError: No encoding has.
     """
     target = squared_error_of_psnr(psnr)
-    found, first = yield from _bracketed(target, _error, lambda setting: QUALITY_TENTHS_MAX - setting)
+    found, least = yield from _bracketed(target, _error, lambda setting: QUALITY_TENTHS_MAX - setting)
     if found is None:
-        raise unmet_psnr(psnr, _error(first))
+        raise unmet_psnr(psnr, _error(least))
     return found
 
 
 def _bracketed(
     target: float, measure: Callable[[BatchTrial], float], tenths_of: Callable[[int], int]
 ) -> Generator[int, BatchTrial, tuple[BatchTrial | None, BatchTrial]]:
-    """The last encoding within the target, or None, and the first of all."""
+    """The last encoding within the target, or None, and the last of all, which then is the lowest."""
     steps = bracketing(target, QUALITY_TENTHS_MAX)
-    trial = first = yield tenths_of(next(steps))
+    trial = yield tenths_of(next(steps))
     within = None
     while True:
         size = measure(trial)
@@ -106,7 +106,7 @@ def _bracketed(
         try:
             setting = steps.send(size)
         except StopIteration:
-            return within, first
+            return within, trial
         trial = yield tenths_of(setting)
 
 

@@ -27,7 +27,7 @@ MOST_REFINEMENTS = 3
 """For a target: a refined picture leaves room in it, so the quality is moved and refined again."""
 
 # A search without effort takes about so many encodings; only the progress that is reported depends on it.
-_USUAL_ENCODINGS = 8
+_USUAL_ENCODINGS = 5
 
 
 class Trial(NamedTuple):

@@ -13,6 +13,11 @@ T = TypeVar("T")
 LEAST_ERROR = 1e-9
 """Stands for no error at all where its logarithm is taken: less than a wrong byte in the largest picture."""
 
+# How much the logarithm of a measure rises over all settings, about; of bytes or errors of Kodak's pictures.
+_USUAL_GROWTH = 3.0
+
+_MOST_SECANTS = 6
+
 # What a search near a setting aims at is a little less than its target: to miss it costs a trial.
 _MARGIN = 0.003
 
@@ -21,7 +26,7 @@ class QualitySearch(Generic[T]):
     """Searches the largest integer setting whose measure does not exceed a target.
 
     The measure (bytes, or the squared error when settings run downwards) must rise with the setting, apart
-    from ripples. Trials follow the interpolated logarithm of the measure, so that a handful is enough.
+    from ripples. Trials follow the logarithm of the measure, so that a handful is enough.
 
     Args:
         trial: Encodes at a setting.
@@ -56,6 +61,10 @@ class QualitySearch(Generic[T]):
 def bracketing(target: float, highest: int) -> Generator[int, float, None]:
     """The settings that a search tries, each chosen by what those before it measured.
 
+    The secant method on logarithms, from the middle on, kept between the settings that are known to be on
+    either side of the target. Curves like those of codecs take it four or five trials. Where secants are no
+    help, it halves.
+
     Args:
         target: What the measure must not exceed.
         highest: Largest setting; the smallest is 0.
@@ -66,28 +75,34 @@ def bracketing(target: float, highest: int) -> Generator[int, float, None]:
 
     Example:
         >>> steps = bracketing(100.0, 1000)
-        >>> next(steps), steps.send(1.0), steps.send(1.01**1000)
-        (0, 1000, 463)
+        >>> next(steps), steps.send(1.01**500), steps.send(1.01**362)
+        (500, 362, 462)
     """
-    low, high = 0, highest
-    low_log = math.log((yield low)) - math.log(target)
-    if low_log > 0:
-        return
-    high_log = math.log((yield high)) - math.log(target)
-    if high_log <= 0:
-        return
-    bisect = False
-    while high - low > 1:
-        fraction = 0.5 if bisect else -low_log / (high_log - low_log)
-        middle = min(high - 1, max(low + 1, round(low + fraction * (high - low))))
-        middle_log = math.log((yield middle)) - math.log(target)
-        # Interpolation that leaves one end in place for long is worse than halving.
-        narrowed = middle - low if middle_log > 0 else high - middle
-        bisect = narrowed > (high - low) / 2 and not bisect
-        if middle_log > 0:
-            high, high_log = middle, middle_log
+    low, high = -1, highest + 1  # of which nothing is known
+    growth = _USUAL_GROWTH / max(1, highest)
+    setting, secants = highest // 2, 0
+    last: tuple[int, float] | None = None
+    while True:
+        excess = math.log((yield setting)) - math.log(target)
+        if excess > 0:
+            high = setting
         else:
-            low, low_log = middle, middle_log
+            low = setting
+        if high - low <= 1:
+            return
+        if last is not None:
+            growth = (excess - last[1]) / (setting - last[0])
+        last = setting, excess
+        distance = abs(excess) / growth if growth * highest > abs(excess) else float(highest)
+        if low < 0 or high > highest:
+            # Past the target rather than short of it, so that it lies between.
+            middle = round(setting - math.copysign(1.1 * distance + 2, excess))
+        elif secants < _MOST_SECANTS:
+            secants += 1
+            middle = math.floor(setting - math.copysign(distance, excess))
+        else:
+            middle = (low + high) // 2
+        setting = min(high - 1, max(low + 1, middle))
 
 
 def search_nearby(
