@@ -45,7 +45,7 @@ from latentpress.models.mlic.design import (
 from latentpress.models.mlic.schedule import SliceSchedule
 from latentpress.scripts.ablation_report import COMPLETE, add_bd_rates, table, write_report
 from latentpress.train.data.images import ImageDataModule, ImagePool, find_images, read_rgb
-from latentpress.train.export import export_image
+from latentpress.train.export import exported
 from latentpress.train.short_run import Point, ShortRunSettings, train_shortly, validate
 
 QUALITIES = (0.0, 25.0, 50.0, 75.0, 100.0)
@@ -135,17 +135,6 @@ class Speed(NamedTuple):
     decode: float
     bytes: int
     pixels: int
-
-
-def exported(network: ImageNetwork, device: torch.device | str = "cpu") -> ImageCodec:
-    """The codec of a trained network.
-
-    Args:
-        network: Left as it is.
-        device: Where the codec runs.
-    """
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    return ImageCodec(export_image(network.config, state, family=network.family), device)
 
 
 def measure_speed(codec: ImageCodec, picture: Tensor, repeats: int = 3) -> Speed:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentpress.scripts.commands.evaluate import evaluation_of, findings, read_anchors
+from latentpress.scripts.commands.evaluate import Evaluation, evaluation_of, findings, read_anchors
 from latentpress.scripts.failures import UsageError, run_reported
 from latentpress.scripts.file_io import write_bytes
 from latentpress.scripts.rate_distortion import Row
@@ -48,18 +48,12 @@ def read_part(path: Path) -> dict[str, Any]:
     return part
 
 
-def join(
-    parts: Sequence[Mapping[str, Any]], anchors: Mapping[str, RatePoints], command: str
-) -> dict[str, Any]:
-    """One report of several parts.
+def joined(parts: Sequence[Mapping[str, Any]], anchors: Mapping[str, RatePoints]) -> Evaluation:
+    """One evaluation of several parts, as if all had been measured at once.
 
     Args:
         parts: From `read_part`, at least one.
         anchors: Curves to compare with, by name; may be empty.
-        command: What the report says it was made by.
-
-    Returns:
-        A report of the form ``latentpress eval`` writes. What may differ, as ``threads``, is None if it does.
 
     Raises:
         ValueError: The parts do not belong together, or rows are there twice or missing.
@@ -68,12 +62,25 @@ def join(
         check_same(name, [part[name] for part in parts])
     rows = sorted((row for part in parts for row in part["rows"]), key=lambda row: (row.picture, row.quality))
     check_complete(rows)
-    conditions = {name: _common([part[name] for part in parts]) for name in _CONDITIONS}
+    return evaluation_of(rows, anchors, parts[0]["fingerprint"])
+
+
+def report_of(parts: Sequence[Mapping[str, Any]], whole: Evaluation, command: str) -> dict[str, Any]:
+    """The report of parts that were joined.
+
+    Args:
+        parts: What was joined.
+        whole: What `joined` made of them.
+        command: What the report says it was made by.
+
+    Returns:
+        A report of the form ``latentpress eval`` writes. What may differ, as ``threads``, is None if it does.
+    """
     return {
         "command": command,
         "date": max((part["date"] for part in parts), key=datetime.datetime.fromisoformat),
-        **conditions,
-        **findings(evaluation_of(rows, anchors, parts[0]["fingerprint"])),
+        **{name: _common([part[name] for part in parts]) for name in _CONDITIONS},
+        **findings(whole),
     }
 
 
@@ -133,7 +140,7 @@ def _join_files(options: argparse.Namespace) -> None:
     anchors = read_anchors(str(options.anchors)) if options.anchors else {}
     parts = [read_part(path) for path in options.parts]
     try:
-        report = join(parts, anchors, _command(options))
+        report = report_of(parts, joined(parts, anchors), _command(options))
     except ValueError as error:
         raise UsageError(str(error)) from error
     write_bytes(str(options.out), json.dumps(report, indent=1).encode(), force=True)

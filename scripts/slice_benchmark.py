@@ -27,7 +27,7 @@ from latentpress.scripts.benchmark import HEIGHT, WIDTH, Task, interleaved, phot
 from latentpress.scripts.codec_access import positive_int
 from latentpress.scripts.failures import run_reported
 from latentpress.scripts.text_table import format_table
-from latentpress.train.export import export_image
+from latentpress.train.export import exported
 
 QUALITY = 50.0
 
@@ -62,8 +62,7 @@ def random_codec(family: str, config: Mapping[str, Any], seed: int = 1) -> Image
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_from_config(family, config)
-    return ImageCodec(export_image(config, network.state_dict(), family=family))
+        return exported(build_from_config(family, config))
 
 
 def report(family: str, config: Mapping[str, Any], picture: torch.Tensor, repetitions: int) -> str:

@@ -31,12 +31,11 @@ from latentpress.scripts.codec_access import effort, positive_int, qualities
 from latentpress.scripts.commands.evaluate import (
     DEFAULT_QUALITIES,
     anchors_for,
-    evaluation_of,
     print_evaluation,
 )
 from latentpress.scripts.failures import run_reported, warn
 from latentpress.scripts.file_io import write_bytes
-from latentpress.scripts.join_evaluations import join, read_part
+from latentpress.scripts.join_evaluations import joined, read_part, report_of
 from latentpress.scripts.rate_distortion import find_pictures
 
 
@@ -203,10 +202,10 @@ def _run(options: argparse.Namespace, command: str) -> int:
         print(f"{failed} of {len(pictures)} pictures failed: no report; the same command tries them again")
         return 1
     parts = [read_part(path) for path in paths]
-    report = join(parts, anchors, command)
-    rows = [row for part in parts for row in part["rows"]]
-    print_evaluation(evaluation_of(rows, anchors, report["fingerprint"]), f"effort {settings.effort}")
+    whole = joined(parts, anchors)
+    print_evaluation(whole, f"effort {settings.effort}")
     target = options.out / settings.report_name
+    report = report_of(parts, whole, command)
     write_bytes(str(target), json.dumps(report, indent=1).encode(), force=True)
     print(f"written: {target}")
     return 0

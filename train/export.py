@@ -17,6 +17,7 @@ from torch import Tensor
 from latentpress.codecs.bitstream import TableSet, gaussian_tables
 from latentpress.codecs.byte_weights import in_bytes
 from latentpress.codecs.card import ModelCard, card_path
+from latentpress.codecs.image import ImageCodec
 from latentpress.codecs.image_transforms import INTEGER_PARTS
 from latentpress.codecs.weights import WeightFile
 from latentpress.codecs.whole_files import write_whole
@@ -69,6 +70,17 @@ def export_image(
     tables = tables or gaussian_tables(scale_table().numpy())
     tensors.update({f"tables.{name}": array for name, array in tables.to_arrays().items()})
     return WeightFile(family, dict(config), tensors)
+
+
+def exported(network: ImageNetwork, device: torch.device | str = "cpu") -> ImageCodec:
+    """The codec of a trained network.
+
+    Args:
+        network: Left as it is.
+        device: Where the codec runs.
+    """
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    return ImageCodec(export_image(network.config, state, family=network.family), device)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
