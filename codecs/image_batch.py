@@ -254,9 +254,12 @@ class BatchDecoder:
             StreamError: Anything is wrong with the bytes of one.
         """
         found: dict[int, Tensor] = {}
+        precision = _autocast_here(self._transforms.device)
 
         def decode(batch: list[int]) -> None:
-            for number, colour in zip(batch, self._decode_batch(batch), strict=True):
+            with precision():
+                decoded = self._decode_batch(batch)
+            for number, colour in zip(batch, decoded, strict=True):
                 header = self._streams[number].header
                 cropped = with_channels(colour[:, : header.height, : header.width], header.channels)
                 found[number] = finish(number, cropped)
@@ -299,3 +302,9 @@ class BatchDecoder:
             self._coders,
         )
         return self._transforms.synthesise(y_hat, quality)
+
+
+def _autocast_here(device: torch.device) -> Callable[[], torch.autocast]:
+    """The caller's autocast for other threads, which do not take it over by themselves."""
+    enabled, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+    return lambda: torch.autocast(device.type, dtype, enabled=enabled)

@@ -5,8 +5,7 @@ frames a second of 1920 x 1080 of the image codec. Pictures come from the proces
 decoded ones stay on the device. Everything is run once before, every time is the median of several.
 
 The codecs have no choice of precision; other precisions than float32 are autocast around the calls, which
-entropy networks switch off for themselves. Threads do not take autocast over, and a batch is decoded in some:
-there is no figure for that.
+entropy networks switch off for themselves.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Speed(NamedTuple):
         batched: Whether the codec does more with a batch than to go through it.
         bpp: Bits per pixel of the streams.
         single: Pictures a second one by one.
-        together: Pictures a second as one batch; None if it was not measured.
+        together: Pictures a second as one batch.
     """
 
     codec: str
@@ -67,12 +66,12 @@ class Speed(NamedTuple):
     batched: bool
     bpp: float
     single: float
-    together: float | None
+    together: float
 
     @property
-    def ratio(self) -> float | None:
+    def ratio(self) -> float:
         """How many times as fast the batch is."""
-        return None if self.together is None else self.together / self.single
+        return self.together / self.single
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,7 +124,7 @@ def _measure_all(args: argparse.Namespace) -> int:
         fingerprints = " ".join(codec.fingerprint.hex() for codec in opened.values())
         write_bytes(args.out, report_bytes(content, fingerprints, device), force=True)
         print(f"\nwritten: {args.out}")
-    slow = [row for row in rows if row.ratio is not None and row.ratio < WANTED_SPEEDUP]
+    slow = [row for row in rows if row.ratio < WANTED_SPEEDUP]
     if device == "cpu" or not slow:
         return 0
     print(f"\nless than {WANTED_SPEEDUP:g} times: {', '.join(f'{row.codec} {row.action}' for row in slow)}")
@@ -162,8 +161,7 @@ def measure(codec: Any, pictures: Sequence[Tensor], args: argparse.Namespace, pr
     with torch.autocast(codec.device.type, getattr(torch, precision), enabled=precision != "float32"):
         encode, streams = together(lambda: codec.compress_batch(some, quality=args.quality))
         encode_one = singly(lambda picture: codec.compress(picture, quality=args.quality), some)
-        # Threads do not take autocast over.
-        decode = together(lambda: codec.decompress_batch(streams))[0] if precision == "float32" else None
+        decode, _ = together(lambda: codec.decompress_batch(streams))
         decode_one = singly(codec.decompress, streams)
     bpp = 8 * sum(map(len, streams)) / (pixels * len(streams))
     size = (some[0].shape[2], some[0].shape[1])
@@ -236,11 +234,9 @@ def table(rows: Sequence[Speed]) -> str:
     """Rows as text."""
     body = []
     for row in rows:
-        more = ["-", "-"] if row.together is None else [f"{row.together:.2f}", f"{row.ratio:.2f}"]
         batch = f"{row.batch}" if row.batched else f"{row.batch}, a loop"
-        body.append(
-            [row.codec, row.action, row.precision, batch, f"{row.bpp:.3f}", f"{row.single:.2f}", *more]
-        )
+        speeds = (f"{speed:.2f}" for speed in (row.single, row.together, row.ratio))
+        body.append([row.codec, row.action, row.precision, batch, f"{row.bpp:.3f}", *speeds])
     head = ("codec", "action", "precision", "batch", "bpp", "one by one", "as a batch", "ratio")
     return format_table(head, body, left=(0, 1, 2))
 

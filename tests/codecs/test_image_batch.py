@@ -1,11 +1,14 @@
 """Batches of pictures: what each would be alone, together."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from latentpress.codecs.bitstream import CorruptStream, LimitExceeded, Limits, read_container
 from latentpress.codecs.coding_processes import close_shared
+from latentpress.codecs.image_transforms import ImageTransforms
 from latentpress.codecs.registry import inspect, read_metadata
 
 SIZES = [(40, 56), (33, 20), (40, 56), (1, 1), (40, 56), (33, 20), (40, 56)]
@@ -142,6 +145,22 @@ class TestDecompress:
                 [streams[0], with_right_checksums(bytes(damaged)), streams[2]], processes=processes
             )
         assert len(tiny_codec.decompress_batch(streams, processes=processes)) == 3
+
+    @pytest.mark.parametrize("enabled", [False, True])
+    def test_lanes_take_autocast_over(self, tiny_codec, picture, monkeypatch, enabled):
+        """Autocast is of a thread, and lanes are other threads."""
+        streams = [tiny_codec.compress(picture(40, 56, seed=seed)) for seed in range(2)]
+        synthesise, seen = ImageTransforms.synthesise, []
+
+        def watched(*arguments):
+            seen.append((torch.is_autocast_enabled("cpu"), threading.current_thread()))
+            return synthesise(*arguments)
+
+        monkeypatch.setattr(ImageTransforms, "synthesise", watched)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            tiny_codec.decompress_batch(streams, processes=2)
+        assert [on for on, _ in seen] == [enabled] * 2
+        assert threading.current_thread() not in {thread for _, thread in seen}
 
     def test_limits(self, tiny_codec, picture):
         streams = [tiny_codec.compress(picture(height, 30)) for height in (20, 21)]

@@ -1,0 +1,111 @@
+"""What a GPU decodes is what the CPU decodes, and recorded refinement is refinement. Needs a GPU."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latentpress.codecs import latent_refinement
+from latentpress.codecs.bitstream import read_container
+from latentpress.codecs.latent_refinement import Latents, refine_latents
+from latentpress.codecs.registry import load
+from latentpress.codecs.weights import read_weight_file
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+FOLDER = Path(__file__).parents[1] / "golden" / "v1"
+WEIGHTS = {read_weight_file(path).fingerprint(): path for path in FOLDER.glob("*.safetensors")}
+STREAMS = [
+    path.name
+    for path in sorted(FOLDER.glob("*.lpz"))
+    if read_container(path.read_bytes()).fingerprint in WEIGHTS
+]
+
+STEPS = 60
+"""Of a descent: more than are launched before one is recorded."""
+
+
+def decoded_by(device: str, name: str) -> object:
+    if name.startswith("shape"):
+        pytest.importorskip("skimage")
+    data = (FOLDER / name).read_bytes()
+    return load(WEIGHTS[read_container(data).fingerprint], device).decompress(data)
+
+
+def arrays(decoded: object) -> list[np.ndarray]:
+    """What is decoded, as arrays: one of pictures and fields, several of shapes."""
+    if isinstance(decoded, torch.Tensor):
+        return [decoded.cpu().numpy()]
+    if isinstance(decoded, np.ndarray):
+        return [decoded]
+    parts = [getattr(decoded, name, None) for name in ("vertices", "faces", "points", "colours")]
+    return [
+        np.asarray(part.cpu() if isinstance(part, torch.Tensor) else part)
+        for part in parts
+        if part is not None
+    ]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_golden_streams(name) -> None:
+    on_cpu, on_gpu = (arrays(decoded_by(device, name)) for device in ("cpu", "cuda"))
+    assert len(on_cpu) == len(on_gpu) > 0
+    for expected, found in zip(on_cpu, on_gpu, strict=True):
+        if expected.dtype == np.uint8:
+            assert np.abs(expected.astype(int) - found.astype(int)).max() <= 1
+        else:
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.nanmax(np.abs(expected)))
+
+
+@pytest.mark.parametrize("name", ["image_tiny", "image-max_tiny"])
+class TestPictures:
+    @pytest.fixture
+    def on_gpu(self, name):
+        return load(FOLDER / f"{name}.safetensors", "cuda")
+
+    def test_a_refined_stream_decodes_on_the_cpu(self, name, on_gpu, picture) -> None:
+        data = on_gpu.compress(picture(64, 96), quality=60, effort=1)
+        on_cpu = load(FOLDER / f"{name}.safetensors").decompress(data)
+        assert int((on_gpu.decompress(data).cpu().int() - on_cpu.int()).abs().max()) <= 1
+
+    def test_a_batch_takes_autocast_over(self, on_gpu, picture) -> None:
+        streams = [on_gpu.compress(picture(64, 96, seed=seed), quality=95) for seed in range(4)]
+        exact = on_gpu.decompress_batch(streams, processes=2)
+        with torch.autocast("cuda", torch.bfloat16):
+            alone = [on_gpu.decompress(data) for data in streams]
+            batch = on_gpu.decompress_batch(streams, processes=2)
+        assert not all(map(torch.equal, exact, alone))
+        for one, same in zip(alone, batch, strict=True):
+            assert int((one.int() - same.int()).abs().max()) <= 1
+
+
+class TestRecordedRefinement:
+    START = Latents(torch.tensor([[[[0.2, 0.7, -1.4, 2.8]]]]), torch.tensor([[[[0.4]]]]))
+    WANTED = Latents(torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]]))
+
+    def found(self, steps: int, seen: list[int] | None = None) -> Latents:
+        start, wanted = (Latents(*(x.cuda() for x in latents)) for latents in (self.START, self.WANTED))
+
+        def objective(y, z, rounding):
+            if seen is not None:
+                seen.append(1)
+            return (rounding(y, y) - wanted.y).square().sum() + (rounding(z, z) - wanted.z).square().sum()
+
+        return refine_latents(start, objective, steps)
+
+    def test_steps_are_recorded(self) -> None:
+        seen: list[int] = []
+        self.found(STEPS, seen)
+        assert len(seen) < STEPS
+
+    def test_like_launched_steps(self, monkeypatch) -> None:
+        recorded = self.found(STEPS)
+        monkeypatch.setattr(latent_refinement, "_WORTH_RECORDING", STEPS)
+        for one, same in zip(recorded, self.found(STEPS), strict=True):
+            torch.testing.assert_close(one, same)
+
+    def test_finds_integers(self) -> None:
+        found = self.found(300)
+        assert torch.equal(found.y.round().cpu(), self.WANTED.y)
+        assert torch.equal(found.z.round().cpu(), self.WANTED.z)
