@@ -2,48 +2,80 @@
 
 import json
 import re
+from collections.abc import Mapping
+from statistics import fmean
 
 import pytest
 
+from latentpress.train.metrics.anchors import RatePoints, kodak_anchors
 from latentpress.train.metrics.bd_rate import bd_rate
 
 ROW = re.compile(r"\| (kodim\d\d) \| (-[\d.]+) % \| ([\d.]+) -> ([\d.]+) \| ([\d.]+) -> ([\d.]+) dB \|")
 
-
-def test_table_of_image_max(repository) -> None:
-    reports = json.loads((repository / "docs/figures/image_max_effort.json").read_text("utf-8"))
-    curves = {(r["rows"][0]["picture"].removesuffix(".png"), r["effort"]): r["means"] for r in reports}
-    rows = ROW.findall((repository / "docs/image.md").read_text("utf-8"))
-    assert {row[0] for row in rows} == {picture for picture, _ in curves}
-    for picture, gain, *of_quality_45 in rows:
-        plain, refined = (curves[picture, effort] for effort in (0, 10))
-        points = [[point[key] for point in curve] for curve in (plain, refined) for key in ("bpp", "psnr")]
-        assert gain == f"{bd_rate(*points):.1f}"
-        found = [f"{curve[1]['bpp']:.3f}" for curve in (plain, refined)]
-        found += [f"{curve[1]['psnr']:.2f}" for curve in (plain, refined)]
-        assert of_quality_45 == found
+Rows = Mapping[tuple[str, float], Mapping[str, float]]
+"""What was measured, by picture and quality."""
 
 
-@pytest.mark.parametrize("name", ["image_kodak_effort", "image_max_kodak_effort"])
-def test_table_of_kodak(repository, name) -> None:
-    reports = json.loads((repository / f"docs/figures/{name}.json").read_text("utf-8"))
+def rows_of(report) -> Rows:
+    return {(row["picture"], row["quality"]): row for row in report["rows"]}
+
+
+def curve(rows: Rows) -> RatePoints:
+    """Means over pictures."""
+    qualities = sorted({quality for _, quality in rows})
+    means = [
+        [fmean(row[key] for (_, other), row in rows.items() if other == quality) for quality in qualities]
+        for key in ("bpp", "psnr")
+    ]
+    return RatePoints(*map(tuple, means))
+
+
+def of_picture(rows: Rows, picture: str) -> Rows:
+    return {key: row for key, row in rows.items() if key[0] == picture}
+
+
+@pytest.fixture
+def reports_of(repository):
+    def read(name):
+        return json.loads((repository / f"docs/figures/{name}.json").read_text("utf-8"))
+
+    return read
+
+
+def test_pictures_of_image_max(repository, reports_of) -> None:
+    plain, _, refined = map(rows_of, reports_of("image_max_kodak_effort"))
+    table = ROW.findall((repository / "docs/image.md").read_text("utf-8"))
+    assert [f"{row[0]}.png" for row in table] == sorted({picture for picture, _ in refined})
+    for picture, gain, *of_quality_45 in table:
+        before, after = (of_picture(rows, f"{picture}.png") for rows in (plain, refined))
+        assert gain == f"{bd_rate(*curve(before), *curve(after)):.1f}"
+        pair = [rows[f"{picture}.png", 45] for rows in (before, after)]
+        assert of_quality_45 == [f"{row['bpp']:.3f}" for row in pair] + [f"{row['psnr']:.2f}" for row in pair]
+
+
+@pytest.mark.parametrize(("name", "efforts"), [("image", [0, 5]), ("image_max", [0, 5, 10])])
+def test_table_of_kodak(repository, reports_of, name, efforts) -> None:
+    """Pictures that were not measured with an effort count with the next lower one."""
     text = (repository / "docs/image.md").read_text("utf-8")
-    plain = reports[0]["means"]
+    reports = reports_of(f"{name}_kodak_effort")
+    assert [report["effort"] for report in reports] == efforts
+    plain, rows = rows_of(reports[0]), {}
+    assert len(plain) == 24 * 4
     for report in reports:
-        curves = [
-            [point[key] for point in curve] for curve in (plain, report["means"]) for key in ("bpp", "psnr")
-        ]
-        gain = f"{bd_rate(*curves):.1f} % " if report["effort"] else ""
-        seconds = sum(point["encode_seconds"] for point in report["means"]) / len(report["means"])
-        rates = {entry["anchor"]: entry["percent"] for entry in report["bd_rate"]}
-        against = " | ".join(f"{rates[name]:.1f} %" for name in ("vtm", "elic", "mlic++"))
+        rows = {**rows, **rows_of(report)}
+        gain = f"{bd_rate(*curve(plain), *curve(rows)):.1f} % " if report["effort"] else ""
+        seconds = fmean(point["encode_seconds"] for point in report["means"])
+        anchors = kodak_anchors()
+        against = " | ".join(
+            f"{bd_rate(*anchors[anchor], *curve(rows)):.1f} %" for anchor in ("vtm", "elic", "mlic++")
+        )
         head = f"| {report['codec']} | {report['effort']} |"
         assert f"{head} {seconds:.1f} | {gain}| {against} |" in text
 
 
-def test_readme(repository) -> None:
+def test_readme(repository, reports_of) -> None:
     def against_vtm(name: str) -> str:
-        refined = json.loads((repository / f"docs/figures/{name}.json").read_text("utf-8"))[1]
+        refined = reports_of(name)[1]
         assert refined["effort"] == 5
         return f"{-refined['bd_rate'][0]['percent']:.1f}"
 
