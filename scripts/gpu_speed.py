@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,14 +110,14 @@ def _measure_all(args: argparse.Namespace) -> int:
     for name in [*args.codecs, *[name for name in [args.frames] if name]]:
         opened.setdefault(name, open_codec(name, args))
     pictures = some_pictures(args.pictures, args.size, args.data) if args.codecs else []
-    rows = [row for name in args.codecs for row in measure(opened[name], pictures, args, "float32")]
+    rows = [row for name in args.codecs for row in measure(name, opened[name], pictures, args, "float32")]
     frame_rows: list[Speed] = []
     if rows:
         print(f"{args.pictures} pictures of {_by(args.size)}, pictures a second\n\n{table(rows)}\n")
     if args.frames:
         frames = some_pictures(args.frame_batch, args.frame_size, args.data)
         for precision in args.precisions:
-            frame_rows += measure(opened[args.frames], frames, args, precision)
+            frame_rows += measure(args.frames, opened[args.frames], frames, args, precision)
         print(f"{args.frame_batch} frames of {_by(args.frame_size)}, frames a second\n\n{table(frame_rows)}")
     device = next(iter(opened.values())).device.type if opened else "cpu"
     if args.out:
@@ -131,10 +132,13 @@ def _measure_all(args: argparse.Namespace) -> int:
     return 1
 
 
-def measure(codec: Any, pictures: Sequence[Tensor], args: argparse.Namespace, precision: str) -> list[Speed]:
+def measure(
+    name: str, codec: Any, pictures: Sequence[Tensor], args: argparse.Namespace, precision: str
+) -> list[Speed]:
     """Times one codec, encoding and decoding.
 
     Args:
+        name: What to call the codec.
         codec: The codec.
         pictures: Of one size, uint8 ``(3, H, W)`` in the processor's memory.
         args: Of :func:`main`: quality, repetitions and seconds.
@@ -166,7 +170,7 @@ def measure(codec: Any, pictures: Sequence[Tensor], args: argparse.Namespace, pr
     bpp = 8 * sum(map(len, streams)) / (pixels * len(streams))
     size = (some[0].shape[2], some[0].shape[1])
     return [
-        Speed(codec.name, action, precision, *size, len(some), batched, bpp, one, many)
+        Speed(Path(name).stem, action, precision, *size, len(some), batched, bpp, one, many)
         for action, one, many in (("encode", encode_one, encode), ("decode", decode_one, decode))
     ]
 

@@ -22,10 +22,10 @@ def test_everything_is_measured(small_index_weights, repository, tmp_path, capsy
     assert [(row["codec"], row["action"], row["precision"]) for row in rows] == [
         (codec, action, precision)
         for codec, precision in (
-            ("image", "float32"),
-            ("index", "float32"),
-            ("image", "float32"),
-            ("image", "bfloat16"),
+            ("image_tiny", "float32"),
+            (small_index_weights.stem, "float32"),
+            ("image_tiny", "float32"),
+            ("image_tiny", "bfloat16"),
         )
         for action in ("encode", "decode")
     ]
