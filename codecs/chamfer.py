@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32], threads: int = 1) -> float:
     """Mean of the two directed mean distances between samples of two surfaces.
 
     Even two sets of samples of one surface are some way apart: with 30000 each and a longest side of 2,
@@ -15,6 +15,7 @@ def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     Args:
         a: ``(N, 3)``.
         b: ``(M, 3)``.
+        threads: That look for neighbours.
 
     Example:
         >>> chamfer_distance(np.zeros((1, 3), np.float32), np.full((1, 3), 2.0, np.float32))
@@ -22,8 +23,8 @@ def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """
     from scipy.spatial import cKDTree
 
-    forth, _ = cKDTree(b).query(a)
-    back, _ = cKDTree(a).query(b)
+    forth, _ = cKDTree(b).query(a, workers=threads)
+    back, _ = cKDTree(a).query(b, workers=threads)
     return float((forth.mean() + back.mean()) / 2)
 
 

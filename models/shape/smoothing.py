@@ -81,16 +81,22 @@ def smoothed(values: Tensor, smoothing: Smoothing, cell: float) -> Tensor:
 
 def _gaussian(values: Tensor, width: float) -> Tensor:
     """Averages with a Gaussian of so many nodes' standard deviation, one axis after another."""
+    depth, height, line = (_averaging(size, width, values) for size in values.shape)
+    values = (depth @ values.flatten(1)).view(values.shape)
+    return (height @ values) @ line.T
+
+
+def _averaging(size: int, width: float, like: Tensor) -> Tensor:
+    """The matrix that averages a line of so many nodes; what lies past its ends is as they are.
+
+    As a product of matrices this is several times as fast as a convolution with one channel.
+    """
     radius = math.ceil(_RADII * width)
-    nodes = torch.arange(-radius, radius + 1, device=values.device, dtype=values.dtype)
-    kernel = torch.exp(-0.5 * (nodes / width) ** 2)
-    kernel = kernel / kernel.sum()
-    for axis in range(values.ndim):
-        lines = values.movedim(axis, -1)
-        padded = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
-        averaged = F.conv1d(padded, kernel.view(1, 1, -1))
-        values = averaged.view(lines.shape).movedim(-1, axis)
-    return values.contiguous()
+    steps = torch.arange(-radius, radius + 1, device=like.device)
+    kernel = torch.exp(-0.5 * (steps / width) ** 2).to(like.dtype)
+    nodes = torch.arange(size, device=like.device)[:, None]
+    matrix = like.new_zeros(size, size)
+    return matrix.scatter_add_(1, (nodes + steps).clamp(0, size - 1), (kernel / kernel.sum()).repeat(size, 1))
 
 
 def _depth(values: Tensor, cell: float) -> Tensor:

@@ -94,6 +94,7 @@ SMALLER = {
     "scripts.low_rate_comparison": "--rates 0.2 --limit 1 --sheets kodim05",
     "scripts.shape_comparison": "--bytes 2000 --effort 0",
     "scripts.coloured_shape_comparison": "--bytes 2000",
+    "scripts.shape_ratios": "--bytes 1000",
     "train.control_shape": "--bytes 2000",
     "train.fit_field_gain": "--small",
     "train.fit_tables": "--limit 2 --qualities 50 --prior-weight 1",

@@ -11,7 +11,6 @@ from latentpress.models.shape.generator import build_shape_autoencoder
 from latentpress.models.shape.implicit import sample_surface
 from latentpress.models.shape.layers import GridConv, sample_grid
 from latentpress.models.shape.point_encoder import build_implicit_autoencoder
-from latentpress.models.shape.radiance import camera_rays, composite
 
 
 @pytest.fixture(scope="module")
@@ -126,17 +125,3 @@ def test_surface_samples_lie_on_the_surface() -> None:
     assert found.usable.all()
     torch.testing.assert_close(found.position.norm(dim=-1), torch.full((2, 400), 0.7), atol=5e-3, rtol=0)
     torch.testing.assert_close(found.normal, found.position / 0.7, atol=2e-2, rtol=0)
-
-
-def test_rays_and_compositing() -> None:
-    intrinsics = torch.tensor([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]])
-    origins, directions = camera_rays(torch.eye(4), intrinsics, 8, 8)
-    assert origins.abs().max() == 0
-    torch.testing.assert_close(directions.norm(dim=-1), torch.ones(8, 8))
-    assert directions[0, 7, 0] > 0 > directions[0, 0, 1]
-    nothing = composite(torch.zeros(1, 3), torch.ones(1, 3, 3), torch.ones(1, 3), torch.ones(1, 1))
-    assert float(nothing[1]) == 0
-    # Half of the light passes each of two layers.
-    half = torch.full((1, 2), 0.6931472)
-    _, opacity, _ = composite(half, torch.ones(1, 2, 3), torch.ones(1, 2), torch.ones(1, 1))
-    assert float(opacity) == pytest.approx(0.75)
