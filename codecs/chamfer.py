@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 
-def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32], threads: int = 1) -> float:
+def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Mean of the two directed mean distances between samples of two surfaces.
 
     Even two sets of samples of one surface are some way apart: with 30000 each and a longest side of 2,
-    about .007.
+    about .007. Neighbours are looked for in as many threads as torch uses.
 
     Args:
         a: ``(N, 3)``.
         b: ``(M, 3)``.
-        threads: That look for neighbours.
 
     Example:
         >>> chamfer_distance(np.zeros((1, 3), np.float32), np.full((1, 3), 2.0, np.float32))
@@ -23,6 +23,7 @@ def chamfer_distance(a: NDArray[np.float32], b: NDArray[np.float32], threads: in
     """
     from scipy.spatial import cKDTree
 
+    threads = torch.get_num_threads()
     forth, _ = cKDTree(b).query(a, workers=threads)
     back, _ = cKDTree(a).query(b, workers=threads)
     return float((forth.mean() + back.mean()) / 2)

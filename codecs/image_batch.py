@@ -13,7 +13,6 @@ integer in any case, so every stream decodes, alone or in any batch, to the same
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +72,7 @@ def within_bytes(limit: float, total: Callable[[BatchTrial], int]) -> Search:
     Raises:
         ValueError: No stream is that small.
     """
-    found, least = yield from _bracketed(limit, total, lambda setting: setting)
+    found, least = yield from bracketing(limit, total, range(QUALITY_TENTHS_MAX + 1))
     if found is None:
         raise unmet_bytes(limit, total(least))
     return found
@@ -86,28 +85,10 @@ def reaching_psnr(psnr: float) -> Search:
         ValueError: No encoding has.
     """
     target = squared_error_of_psnr(psnr)
-    found, least = yield from _bracketed(target, _error, lambda setting: QUALITY_TENTHS_MAX - setting)
+    found, least = yield from bracketing(target, _error, range(QUALITY_TENTHS_MAX, -1, -1))
     if found is None:
         raise unmet_psnr(psnr, _error(least))
     return found
-
-
-def _bracketed(
-    target: float, measure: Callable[[BatchTrial], float], tenths_of: Callable[[int], int]
-) -> Generator[int, BatchTrial, tuple[BatchTrial | None, BatchTrial]]:
-    """The last encoding within the target, or None, and the last of all, which then is the lowest."""
-    steps = bracketing(target, QUALITY_TENTHS_MAX)
-    trial = yield tenths_of(next(steps))
-    within = None
-    while True:
-        size = measure(trial)
-        if math.log(size) <= math.log(target):
-            within = trial
-        try:
-            setting = steps.send(size)
-        except StopIteration:
-            return within, trial
-        trial = yield tenths_of(setting)
 
 
 def _error(trial: BatchTrial) -> float:

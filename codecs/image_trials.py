@@ -140,9 +140,7 @@ class Trials:
         The measure rises with a setting. ``tenths_of`` makes it a quality, and a quality a setting again.
         """
         self._expected = _USUAL_ENCODINGS + 2 + MOST_REFINEMENTS * self._work_of_refinement
-        plain = QualitySearch(lambda s: self.at(tenths_of(s)), measure, QUALITY_TENTHS_MAX).at_most(target)
-        if plain is None:
-            plain = self.at(tenths_of(0))
+        plain = QualitySearch(lambda s: self.at(tenths_of(s)), measure, QUALITY_TENTHS_MAX).closest(target)
         if not self._iterations:
             return plain
         start = tenths_of(plain.tenths)

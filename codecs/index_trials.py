@@ -358,8 +358,7 @@ class Trials:
         def numbered(step: int) -> tuple[int, int]:
             return step, estimate(step)
 
-        found = QualitySearch(numbered, lambda result: result[1], _RESIDUAL_STEPS).at_most(limit)
-        step, reached = found if found is not None else (0, len(finest))
+        step, reached = QualitySearch(numbered, lambda result: result[1], _RESIDUAL_STEPS).closest(limit)
         bytes_a_step = (reached - len(finest)) / step if step else 1.0
         while step > 0:
             data = self.at(setting_of_residuals(book, step / _RESIDUAL_STEPS))

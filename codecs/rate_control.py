@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Generic, TypeVar
 
 from latentpress.models.quality import QUALITY_MAX
@@ -45,21 +45,29 @@ class QualitySearch(Generic[T]):
 
     def at_most(self, target: float) -> T | None:
         """The result at the largest setting within the target; None if even setting 0 exceeds it."""
-        steps = bracketing(target, self._highest)
-        setting, within = next(steps), None
+        return self._run(target)[0]
+
+    def closest(self, target: float) -> T:
+        """The result at the largest setting within the target, or at setting 0 if even that exceeds it."""
+        within, lowest = self._run(target)
+        return lowest if within is None else within
+
+    def _run(self, target: float) -> tuple[T | None, T]:
+        steps = bracketing(target, self._measure, range(self._highest + 1))
+        setting = next(steps)
         while True:
             result = self._trial(setting)
-            measure = self._measure(result)
-            if math.log(measure) <= math.log(target):
-                within = result  # settings within the target only ever rise
             try:
-                setting = steps.send(measure)
-            except StopIteration:
-                return within
+                setting = steps.send(result)
+            except StopIteration as end:
+                found: tuple[T | None, T] = end.value
+                return found
 
 
-def bracketing(target: float, highest: int) -> Generator[int, float, None]:
-    """The settings that a search tries, each chosen by what those before it measured.
+def bracketing(
+    target: float, measure: Callable[[T], float], settings: Sequence[int]
+) -> Generator[int, T, tuple[T | None, T]]:
+    """The settings that a search tries, each chosen by what those before it gave.
 
     The secant method on logarithms, from the middle on, kept between the settings that are known to be on
     either side of the target. Curves like those of codecs take it four or five trials. Where secants are no
@@ -67,42 +75,49 @@ def bracketing(target: float, highest: int) -> Generator[int, float, None]:
 
     Args:
         target: What the measure must not exceed.
-        highest: Largest setting; the smallest is 0.
+        measure: Positive number of a trial's result.
+        settings: By the measure, from the lowest on.
 
     Yields:
-        A setting, and is sent its measure, a positive number. The last setting whose measure was within the
-        target is what the search has found.
+        A setting, and is sent the result of trying it.
+
+    Returns:
+        The result at the last setting within the target, None if the first one exceeds it; and the last
+        result of all, which then is that of the first setting.
 
     Example:
-        >>> steps = bracketing(100.0, 1000)
+        >>> steps = bracketing(100.0, float, range(1001))
         >>> next(steps), steps.send(1.01**500), steps.send(1.01**362)
         (500, 362, 462)
     """
+    highest = len(settings) - 1
     low, high = -1, highest + 1  # of which nothing is known
     growth = _USUAL_GROWTH / max(1, highest)
-    setting, secants = highest // 2, 0
+    place, secants = highest // 2, 0
     last: tuple[int, float] | None = None
+    within: T | None = None
     while True:
-        excess = math.log((yield setting)) - math.log(target)
+        result = yield settings[place]
+        excess = math.log(measure(result)) - math.log(target)
         if excess > 0:
-            high = setting
+            high = place
         else:
-            low = setting
+            low, within = place, result
         if high - low <= 1:
-            return
+            return within, result
         if last is not None:
-            growth = (excess - last[1]) / (setting - last[0])
-        last = setting, excess
+            growth = (excess - last[1]) / (place - last[0])
+        last = place, excess
         distance = abs(excess) / growth if growth * highest > abs(excess) else float(highest)
         if low < 0 or high > highest:
             # Past the target rather than short of it, so that it lies between.
-            middle = round(setting - math.copysign(1.1 * distance + 2, excess))
+            middle = round(place - math.copysign(1.1 * distance + 2, excess))
         elif secants < _MOST_SECANTS:
             secants += 1
-            middle = math.floor(setting - math.copysign(distance, excess))
+            middle = math.floor(place - math.copysign(distance, excess))
         else:
             middle = (low + high) // 2
-        setting = min(high - 1, max(low + 1, middle))
+        place = min(high - 1, max(low + 1, middle))
 
 
 def search_nearby(

@@ -205,7 +205,7 @@ class ShapeModel:
             mesh = surface_of(distances, smoothing)
             if len(mesh.faces):
                 decoded, _ = sample_triangles(mesh.vertices, mesh.faces, _MEASURED_POINTS)
-                found.append(chamfer_distance(source.reference, decoded, torch.get_num_threads()))
+                found.append(chamfer_distance(source.reference, decoded))
             else:
                 found.append(math.inf)
         return found

@@ -137,7 +137,7 @@ class TiledTrials:
                 tried[setting] = estimate(tenths_of(setting))
             return setting
 
-        start = QualitySearch(sampled, tried.__getitem__, QUALITY_TENTHS_MAX).at_most(target) or 0
+        start = QualitySearch(sampled, tried.__getitem__, QUALITY_TENTHS_MAX).closest(target)
         low, high = max(0, start - NEIGHBOURHOOD), min(QUALITY_TENTHS_MAX, start + NEIGHBOURHOOD)
         growth = math.log(tried[sampled(high)] / tried[sampled(low)]) / (high - low)
         trials = search_nearby(

@@ -1,4 +1,4 @@
-"""What a GPU decodes is what the CPU decodes, and recorded refinement is refinement. Needs a GPU."""
+"""What a GPU decodes is what the CPU decodes. Needs a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentpress.codecs import latent_refinement
 from latentpress.codecs.bitstream import read_container
-from latentpress.codecs.latent_refinement import Latents, refine_latents
 from latentpress.codecs.registry import load
 from latentpress.codecs.weights import read_weight_file
 
@@ -24,9 +22,6 @@ STREAMS = [
 ]
 
 SHAPES = [name for name in STREAMS if name.startswith(("shape", "polygons"))]
-
-STEPS = 60
-"""Of a descent: more than are launched before one is recorded."""
 
 
 def decoded_by_both(name: str) -> tuple[Any, Any]:
@@ -81,34 +76,3 @@ class TestPictures:
         assert not all(map(torch.equal, exact, alone))
         for one, same in zip(alone, batch, strict=True):
             assert int((one.int() - same.int()).abs().max()) <= 1
-
-
-class TestRecordedRefinement:
-    START = Latents(torch.tensor([[[[0.2, 0.7, -1.4, 2.8]]]]), torch.tensor([[[[0.4]]]]))
-    WANTED = Latents(torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]]))
-
-    def found(self, steps: int, seen: list[int] | None = None) -> Latents:
-        start, wanted = (Latents(*(x.cuda() for x in latents)) for latents in (self.START, self.WANTED))
-
-        def objective(y, z, rounding):
-            if seen is not None:
-                seen.append(1)
-            return (rounding(y, y) - wanted.y).square().sum() + (rounding(z, z) - wanted.z).square().sum()
-
-        return refine_latents(start, objective, steps)
-
-    def test_steps_are_recorded(self) -> None:
-        seen: list[int] = []
-        self.found(STEPS, seen)
-        assert len(seen) < STEPS
-
-    def test_like_launched_steps(self, monkeypatch) -> None:
-        recorded = self.found(STEPS)
-        monkeypatch.setattr(latent_refinement, "_WORTH_RECORDING", STEPS)
-        for one, same in zip(recorded, self.found(STEPS), strict=True):
-            torch.testing.assert_close(one, same)
-
-    def test_finds_integers(self) -> None:
-        found = self.found(300)
-        assert torch.equal(found.y.round().cpu(), self.WANTED.y)
-        assert torch.equal(found.z.round().cpu(), self.WANTED.z)

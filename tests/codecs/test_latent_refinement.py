@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latentpress.codecs import latent_refinement
 from latentpress.codecs.effort import EFFORT_MAX
 from latentpress.codecs.latent_refinement import (
     HIGHEST_TEMPERATURE,
@@ -170,3 +171,38 @@ class TestDescent:
             refine_latents(START, towards(START.y, START.z), 10, stop)
         assert seen == [0, 1, 2, 3]
         assert torch.is_grad_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+class TestRecorded:
+    """On a GPU most steps are replayed."""
+
+    WANTED = Latents(torch.tensor([[[[1.0, 0.0, -2.0, 2.0]]]]), torch.tensor([[[[1.0]]]]))
+    STEPS = 60
+
+    def found(self, steps, seen=None):
+        start, wanted = (Latents(*(x.cuda() for x in latents)) for latents in (START, self.WANTED))
+        objective = towards(*wanted)
+
+        def counted(*arguments):
+            if seen is not None:
+                seen.append(1)
+            return objective(*arguments)
+
+        return refine_latents(start, counted, steps)
+
+    def test_steps_are_recorded(self):
+        seen = []
+        self.found(self.STEPS, seen)
+        assert len(seen) < self.STEPS
+
+    def test_like_launched_steps(self, monkeypatch):
+        recorded = self.found(self.STEPS)
+        monkeypatch.setattr(latent_refinement, "_WORTH_RECORDING", self.STEPS)
+        for one, same in zip(recorded, self.found(self.STEPS), strict=True):
+            torch.testing.assert_close(one, same)
+
+    def test_finds_integers(self):
+        found = self.found(300)
+        assert torch.equal(found.y.round().cpu(), self.WANTED.y)
+        assert torch.equal(found.z.round().cpu(), self.WANTED.z)

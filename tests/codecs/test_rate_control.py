@@ -98,6 +98,15 @@ def test_smooth_curves_take_few_trials():
         assert len(search(sizes, target)[1]) <= 6
 
 
+@given(rising(), st.floats(1, 1e9))
+def test_closest_is_the_lowest_where_none_is_within(sizes, target):
+    trial = Counted(sizes)
+    found = QualitySearch(trial, lambda setting: sizes[setting], len(sizes) - 1).closest(target)
+    within, trials = search(sizes, target)
+    assert found == (0 if within is None else within)
+    assert trial.trials == trials
+
+
 def test_constant_measure():
     assert search([5] * 20, 5)[0] == 19
     assert search([5] * 20, 4)[0] is None
